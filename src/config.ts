@@ -1,0 +1,162 @@
+import { readFileSync } from "node:fs";
+
+/** The service's settings, checked and complete. */
+export interface Config {
+	/** PostgreSQL, as the service reaches it. User and password in it are used by `migrate` alone. */
+	readonly databaseUrl: string;
+	/** NATS, or undefined: then the service runs without that door. */
+	readonly natsUrl: string | undefined;
+	readonly host: string;
+	readonly httpPort: Port;
+	readonly grpcPort: Port;
+	readonly dataDir: string;
+	readonly logLevel: string;
+	/** The root secret all keys are derived from (`auth/secret.ts`). */
+	readonly secret: string;
+	/** Whether the first write to an unknown tenant creates it. */
+	readonly autoCreateTenants: boolean;
+	/** Names beginning AUDIT_ that mean nothing, to warn about. */
+	readonly unknownNames: readonly string[];
+}
+
+export interface Port {
+	readonly number: number;
+	/** Set by the operator: then a taken port is an error and never replaced. */
+	readonly explicit: boolean;
+}
+
+interface Setting<T> {
+	readonly doc: string;
+	/** Absent: the setting is required unless `optional`. */
+	readonly fallback?: string;
+	readonly optional?: true;
+	/** May be given as a file: NAME_FILE. */
+	readonly secret?: true;
+	/** Returns the value or throws an Error whose message says what is allowed. */
+	readonly parse: (text: string) => T;
+}
+
+/** Every setting there is: the one table that parser, documentation and tests read. */
+export const SETTINGS = {
+	DATABASE_URL: {
+		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (it must be able to create roles); the service connects as its own roles.",
+		secret: true,
+		parse: parseUrl("postgres:", "postgresql:"),
+	},
+	NATS_URL: {
+		doc: "NATS with JetStream. Without it the service runs without that door.",
+		optional: true,
+		secret: true,
+		parse: parseUrl("nats:", "tls:"),
+	},
+	HOST: { doc: "The address to listen on.", fallback: "127.0.0.1", parse: (text) => text },
+	HTTP_PORT: { doc: "Connect, gRPC-Web, gRPC, REST. 0 takes a free port.", fallback: "8080", parse: parsePort },
+	GRPC_PORT: { doc: "gRPC (HTTP/2 only). 0 takes a free port.", fallback: "50051", parse: parsePort },
+	DATA_DIR: { doc: "Where `make run` keeps its data.", fallback: ".data", parse: (text) => text },
+	LOG_LEVEL: {
+		doc: "trace, debug, info, warn, error or silent.",
+		fallback: "info",
+		parse: parseOneOf("trace", "debug", "info", "warn", "error", "silent"),
+	},
+	AUDIT_SECRET: {
+		doc: "The root secret: at least 32 characters of good randomness. The keys for page tokens, ids, API keys, content MACs, manifests and database roles are derived from it. Losing it means that retries and manifests can no longer be checked.",
+		secret: true,
+		parse: parseSecret,
+	},
+	AUDIT_AUTO_CREATE_TENANTS: {
+		doc: "Whether the first write to an unknown tenant creates it: true or false.",
+		fallback: "false",
+		parse: parseBoolean,
+	},
+} as const satisfies Record<string, Setting<unknown>>;
+
+type SettingName = keyof typeof SETTINGS;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The process's own environment: the only place it is read. */
+export function processEnvironment(): Environment {
+	return process.env;
+}
+
+/** Reads the settings from an environment. Throws one Error that names every problem at once. */
+export function loadConfig(env: Environment): Config {
+	const problems: string[] = [];
+	const read = <T>(name: SettingName): T | undefined => {
+		const setting: Setting<unknown> = SETTINGS[name];
+		try {
+			const text = given(env, name) ?? setting.fallback;
+			if (text !== undefined) return setting.parse(text) as T;
+			if (!setting.optional) problems.push(`${name} is required: ${setting.doc}`);
+		} catch (error) {
+			problems.push(`${name}: ${(error as Error).message}`);
+		}
+		return undefined;
+	};
+	const config = {
+		databaseUrl: read<string>("DATABASE_URL") as string,
+		natsUrl: read<string>("NATS_URL"),
+		host: read<string>("HOST") as string,
+		httpPort: { number: read<number>("HTTP_PORT") as number, explicit: given(env, "HTTP_PORT") !== undefined },
+		grpcPort: { number: read<number>("GRPC_PORT") as number, explicit: given(env, "GRPC_PORT") !== undefined },
+		dataDir: read<string>("DATA_DIR") as string,
+		logLevel: read<string>("LOG_LEVEL") as string,
+		secret: read<string>("AUDIT_SECRET") as string,
+		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
+		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
+	};
+	if (problems.length > 0)
+		throw new Error(`the configuration has ${problems.length} problem(s):\n  ${problems.join("\n  ")}`);
+	return Object.freeze(config);
+}
+
+/** One setting as text, from NAME or (secrets) the file NAME_FILE; an empty one counts as not given. */
+function given(env: Environment, name: SettingName): string | undefined {
+	const setting: Setting<unknown> = SETTINGS[name];
+	const file = setting.secret ? env[`${name}_FILE`] : undefined;
+	if (file && env[name]) throw new Error(`give ${name} or ${name}_FILE, not both`);
+	if (!file) return env[name] || undefined;
+	try {
+		return readFileSync(file, "utf8").trim();
+	} catch (error) {
+		throw new Error(`${name}_FILE cannot be read (${(error as NodeJS.ErrnoException).code})`, { cause: error });
+	}
+}
+
+/** AUDIT_URL and AUDIT_KEY are the command line's, not the service's. */
+function isKnown(name: string): boolean {
+	return name === "AUDIT_URL" || name === "AUDIT_KEY" || name.replace(/_FILE$/, "") in SETTINGS;
+}
+
+function parseUrl(...protocols: string[]) {
+	return (text: string): string => {
+		// NATS allows a list of servers, separated by commas.
+		for (const part of text.split(",")) {
+			if (!URL.canParse(part) || !protocols.includes(new URL(part).protocol)) {
+				throw new Error(`must be a URL beginning with ${protocols.map((p) => `${p}//`).join(" or ")}`);
+			}
+		}
+		return text;
+	};
+}
+
+function parsePort(text: string): number {
+	if (!/^\d{1,5}$/.test(text) || Number(text) > 65535) throw new Error("must be a port: a number from 0 to 65535");
+	return Number(text);
+}
+
+function parseOneOf(...words: string[]) {
+	return (text: string): string => {
+		if (!words.includes(text)) throw new Error(`must be one of ${words.join(", ")}`);
+		return text;
+	};
+}
+
+function parseBoolean(text: string): boolean {
+	if (text !== "true" && text !== "false") throw new Error("must be true or false");
+	return text === "true";
+}
+
+function parseSecret(text: string): string {
+	if (text.length < 32) throw new Error("must have at least 32 characters; make one with: openssl rand -hex 32");
+	return text;
+}
