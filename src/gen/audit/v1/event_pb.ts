@@ -181,14 +181,14 @@ export type Event = Message<"audit.v1.Event"> & {
   retentionClass: string;
 
   /**
-   * Output only: when the service admitted the event, by its own clock. A value sent is refused.
+   * Output only, ignored on input: when the service admitted the event, by its own clock.
    *
    * @generated from field: google.protobuf.Timestamp recorded_at = 22;
    */
   recordedAt?: Timestamp | undefined;
 
   /**
-   * Output only: how far the event got and its hash. A value sent is refused.
+   * Output only, ignored on input: how far the event got and its hash.
    *
    * @generated from field: audit.v1.Integrity integrity = 23;
    */
@@ -361,14 +361,14 @@ export type EventJson = {
   retentionClass?: string;
 
   /**
-   * Output only: when the service admitted the event, by its own clock. A value sent is refused.
+   * Output only, ignored on input: when the service admitted the event, by its own clock.
    *
    * @generated from field: google.protobuf.Timestamp recorded_at = 22;
    */
   recordedAt?: TimestampJson;
 
   /**
-   * Output only: how far the event got and its hash. A value sent is refused.
+   * Output only, ignored on input: how far the event got and its hash.
    *
    * @generated from field: audit.v1.Integrity integrity = 23;
    */

@@ -1,0 +1,227 @@
+import { AuditError, invalidArgument, tenantNotFound, type Violation } from "../errors.ts";
+import { type Admission, admit } from "../event/admit.ts";
+import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../event/event.ts";
+import { LIMITS } from "../event/limits.ts";
+import { microsOfDate, rfc3339 } from "../event/time.ts";
+import { type Appended, refusalOf, type Write } from "../storage/append.ts";
+import type { DeadLetter, Origin, Refusal } from "../storage/dead-letters.ts";
+import type { Outcome } from "../storage/insert.ts";
+import { type EventRow, prepareRow } from "../storage/row.ts";
+import { Batcher } from "./batcher.ts";
+
+/** Who writes, and through which door, as far as the write path needs to know. */
+export interface Writer {
+	readonly door: Door;
+	/** The API key, if it came with one. */
+	readonly keyId: string | undefined;
+	/** The tenant an event need not name. */
+	readonly boundTenant: TenantId | undefined;
+	readonly mayWrite: (tenantId: TenantId) => boolean;
+}
+
+/** What became of one event of a call. Violations' fields are relative to the event. */
+export type ItemResult =
+	| { readonly ok: true; readonly event: AppendedEvent; readonly duplicate: boolean }
+	| { readonly ok: false; readonly error: AuditError };
+
+/** One event of a message, or why the message could not be taken apart. */
+export interface MessageItem {
+	readonly origin: Origin;
+	readonly input: EventInput | undefined;
+	/** Set when `input` is not: the item becomes a dead letter. */
+	readonly refusal?: Refusal;
+}
+
+export interface IngestOptions {
+	readonly append: (writes: readonly Write[]) => Promise<PromiseSettledResult<Appended>[]>;
+	readonly tenants: {
+		exists(tenantId: TenantId): Promise<boolean>;
+		create(tenantId: TenantId, name: string): Promise<void>;
+	};
+	/** Whether the first write to an unknown tenant creates it. */
+	readonly autoCreateTenants: boolean;
+	readonly idSecret: Uint8Array;
+	readonly contentMacKey: Uint8Array;
+}
+
+/**
+ * The write path: both doors come in here, with events and who brings them, and get an answer only after COMMIT.
+ *
+ * admit (is it an event? whose?) → hash → batch with what else is waiting → append → answer
+ */
+export class Ingest {
+	readonly #options: IngestOptions;
+	readonly #batcher: Batcher;
+
+	constructor(options: IngestOptions) {
+		this.#options = options;
+		this.#batcher = new Batcher({
+			flush: options.append,
+			flushEvents: 5_000,
+			flushBytes: 8 * 1024 * 1024,
+			waitingEvents: 20_000,
+			waitingBytes: 64 * 1024 * 1024,
+		});
+	}
+
+	/**
+	 * The synchronous door: stores the events of one call in one transaction and says what became of each.
+	 *
+	 * @throws AuditError for the whole call: `invalid_argument` (bad count; with `atomic`, any bad event),
+	 * `already_exists` and `not_found` (with `atomic`), `resource_exhausted`, `unavailable`
+	 */
+	async accept(inputs: readonly EventInput[], writer: Writer, { atomic }: { atomic: boolean }): Promise<ItemResult[]> {
+		if (inputs.length === 0 || inputs.length > LIMITS.batchEvents) {
+			const message = `must hold 1 to ${LIMITS.batchEvents} events`;
+			throw invalidArgument([{ field: "events", message }], "BATCH_SIZE");
+		}
+		const admission = this.#admission(writer);
+		const prepared = await this.#prepareAll(
+			inputs.map((input) => ({ input })),
+			() => admission,
+			writer.mayWrite,
+		);
+		if (atomic) refuseAll(prepared);
+		const rows = prepared.filter((item): item is EventRow => !(item instanceof AuditError));
+		const { outcomes } = rows.length > 0 ? await this.#batcher.add({ rows, atomic }) : { outcomes: [] };
+		const byRow = new Map(rows.map((row, i) => [row, outcomes[i] as Outcome]));
+		const results = prepared.map((item) => (item instanceof AuditError ? refused(item) : resultOf(byRow.get(item))));
+		if (atomic) throwFirstRefusal(results);
+		return results;
+	}
+
+	/**
+	 * The NATS door: resolves once every item is committed, as an event or as a dead letter, in one transaction. Rejects
+	 * when nothing is known to be committed: the same items can be given again.
+	 */
+	async acceptMessages(
+		items: readonly MessageItem[],
+	): Promise<{ stored: number; duplicate: number; deadLetters: readonly DeadLetter[] }> {
+		const deadLetters: DeadLetter[] = [];
+		const candidates: { origin: Origin; input: EventInput }[] = [];
+		for (const { origin, input, refusal } of items) {
+			if (!input) deadLetters.push({ ...origin, ...(refusal ?? UNDECODED) });
+			else if (origin.tenantId && input.tenantId !== "" && input.tenantId !== origin.tenantId) {
+				deadLetters.push({ ...origin, ...TENANT_MISMATCH });
+			} else candidates.push({ origin, input });
+		}
+		const origins: Origin[] = [];
+		const rows: EventRow[] = [];
+		const prepared = await this.#prepareAll(
+			candidates,
+			(i) => this.#messageAdmission(candidates[i]?.origin),
+			() => true,
+		);
+		prepared.forEach((item, i) => {
+			const origin = candidates[i]?.origin as Origin;
+			if (item instanceof AuditError) {
+				deadLetters.push({ ...origin, reason: item.reason, message: item.message, violations: item.violations });
+			} else {
+				rows.push(item);
+				origins.push(origin);
+			}
+		});
+		if (rows.length === 0 && deadLetters.length === 0) return { stored: 0, duplicate: 0, deadLetters };
+		const [settled] = await this.#options.append([{ rows, origins, deadLetters, atomic: false }]);
+		if (settled?.status !== "fulfilled") throw settled?.reason;
+		const count = (status: string) => settled.value.outcomes.filter((outcome) => outcome.status === status).length;
+		return { stored: count("stored"), duplicate: count("duplicate"), deadLetters: settled.value.deadLetters };
+	}
+
+	/** Refuses new writes and waits until the accepted ones are decided. */
+	async close(): Promise<void> {
+		await this.#batcher.close();
+	}
+
+	/** Admits and hashes each input; in its place, what is wrong with it. */
+	async #prepareAll(
+		items: readonly { input: EventInput }[],
+		admissionOf: (i: number) => Admission,
+		mayWrite: (tenantId: TenantId) => boolean,
+	): Promise<Prepared[]> {
+		const admitted = items.map(({ input }, i) => admit(input, admissionOf(i)));
+		const events = admitted.flatMap((item) => (item.ok ? [item.event] : []));
+		const known = await this.#knownTenants(events, mayWrite);
+		return admitted.map((item) => {
+			if (!item.ok) return invalidArgument(item.violations);
+			if (!known.has(item.event.tenantId)) return tenantNotFound();
+			return prepareRow(item.event, this.#options.contentMacKey);
+		});
+	}
+
+	/** The tenants of these events that may be written to and exist, now at the latest. */
+	async #knownTenants(
+		events: readonly AuditEvent[],
+		mayWrite: (tenantId: TenantId) => boolean,
+	): Promise<Set<TenantId>> {
+		const { tenants, autoCreateTenants } = this.#options;
+		const known = new Set<TenantId>();
+		for (const tenantId of new Set(events.map((event) => event.tenantId))) {
+			if (!mayWrite(tenantId)) continue;
+			if (autoCreateTenants) await tenants.create(tenantId, tenantId);
+			else if (!(await tenants.exists(tenantId))) continue;
+			known.add(tenantId);
+		}
+		return known;
+	}
+
+	#admission({ door, keyId, boundTenant }: Pick<Writer, "door" | "keyId" | "boundTenant">): Admission {
+		const now = microsOfDate(new Date());
+		return { now, recordedBy: { door, keyId }, boundTenant, idSecret: this.#options.idSecret };
+	}
+
+	#messageAdmission(origin: Origin | undefined): Admission {
+		const admission = this.#admission({ door: "nats", keyId: undefined, boundTenant: origin?.tenantId });
+		if (!origin) return admission;
+		const { streamCreated, streamSeq, position, publishedAt } = origin;
+		const name = `nats/${streamCreated.toISOString()}/${streamSeq}/${position}/${rfc3339(publishedAt)}`;
+		return { ...admission, place: { name, publishedAt } };
+	}
+}
+
+/** An event ready to be stored, or why it is refused. */
+type Prepared = EventRow | AuditError;
+
+const TENANT_MISMATCH: Refusal = {
+	reason: "TENANT_MISMATCH",
+	message: "the event names another tenant than its subject",
+	violations: [{ field: "tenant_id", message: "must be the subject's tenant, or absent" }],
+};
+const UNDECODED: Refusal = { reason: "UNDECODABLE", message: "the message holds no event", violations: [] };
+
+/** All or none: every violation of every event in one error. */
+function refuseAll(prepared: readonly Prepared[]): void {
+	const violations: Violation[] = [];
+	for (const [i, item] of prepared.entries()) {
+		if (!(item instanceof AuditError)) continue;
+		if (item.violations.length === 0) throw item;
+		violations.push(...item.violations.map(({ field, message }) => ({ field: pathOf(i, field), message })));
+	}
+	if (violations.length > 0) throw invalidArgument(violations);
+}
+
+function throwFirstRefusal(results: readonly ItemResult[]): void {
+	for (const [i, result] of results.entries()) {
+		if (result.ok) continue;
+		const { code, reason, message, cause } = result.error;
+		throw new AuditError(code, `events[${i}]: ${message}`, { reason, cause });
+	}
+}
+
+function pathOf(index: number, field: string): string {
+	return field === "" ? `events[${index}]` : `events[${index}].${field}`;
+}
+
+function refused(error: AuditError): ItemResult {
+	return { ok: false, error };
+}
+
+function resultOf(outcome: Outcome | undefined): ItemResult {
+	if (outcome?.status === "stored" || outcome?.status === "duplicate") {
+		return { ok: true, event: outcome.event, duplicate: outcome.status === "duplicate" };
+	}
+	if (!outcome) throw new Error("a committed write has no outcome for one of its events");
+	const { reason, message } = refusalOf(outcome);
+	const code = outcome.status === "conflict" ? "already_exists" : "internal";
+	return refused(new AuditError(code, message, { reason }));
+}

@@ -1,0 +1,88 @@
+import { createHmac } from "node:crypto";
+import { sha256 } from "./sha256.ts";
+
+/**
+ * The manifest of a batch, in the byte formats "AL1": all leaf hashes of one transaction, by tenant, chained to the
+ * batch before. One shard, several writers: shard and source positions are 0.
+ */
+
+/** The leaves of one tenant in one batch, in the order they were appended. */
+export interface ManifestRun {
+	/** The tenant's number. */
+	readonly slot: bigint;
+	/** 32 bytes each. */
+	readonly leafHashes: readonly Uint8Array[];
+}
+
+export const FIRST_CHAIN: Uint8Array = new Uint8Array(32);
+const HASH_BYTES = 32;
+const RUN_HEAD_BYTES = 12;
+
+/** @param runs in ascending order of their slots. */
+export function encodePayload(runs: readonly ManifestRun[]): Uint8Array {
+	const leaves = runs.reduce((sum, run) => sum + run.leafHashes.length, 0);
+	const bytes = Buffer.allocUnsafe(runs.length * RUN_HEAD_BYTES + leaves * HASH_BYTES);
+	let at = 0;
+	for (const run of runs) {
+		at = bytes.writeBigUInt64BE(run.slot, at);
+		at = bytes.writeUInt32BE(run.leafHashes.length, at);
+		for (const leaf of run.leafHashes) {
+			bytes.set(leaf, at);
+			at += HASH_BYTES;
+		}
+	}
+	return bytes;
+}
+
+/** Undefined if the bytes are not a payload: a run cut short, trailing bytes, slots out of order. */
+export function decodePayload(payload: Uint8Array): ManifestRun[] | undefined {
+	const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+	const runs: ManifestRun[] = [];
+	let at = 0;
+	let previous = -1n;
+	while (at < bytes.length) {
+		if (at + RUN_HEAD_BYTES > bytes.length) return undefined;
+		const slot = bytes.readBigUInt64BE(at);
+		const count = bytes.readUInt32BE(at + 8);
+		at += RUN_HEAD_BYTES;
+		if (slot <= previous || count === 0 || at + count * HASH_BYTES > bytes.length) return undefined;
+		const leafHashes = Array.from({ length: count }, (_, i) =>
+			bytes.subarray(at + i * HASH_BYTES, at + (i + 1) * HASH_BYTES),
+		);
+		runs.push({ slot, leafHashes });
+		at += count * HASH_BYTES;
+		previous = slot;
+	}
+	return runs;
+}
+
+/**
+ * SHA-256("AL1b" ‖ u16 shard ‖ u64 batch id ‖ u64 first ‖ u64 last source position ‖ payload).
+ *
+ * @param source the positions in the source the batch was read from; 0 where, as here, several writers share one source
+ */
+export function manifestDigest(batchId: bigint, payload: Uint8Array, source = { first: 0n, last: 0n }): Uint8Array {
+	const head = 4 + 2 + 8 + 8 + 8;
+	const bytes = Buffer.alloc(head + payload.length);
+	bytes.write("AL1b", 0, "latin1");
+	bytes.writeBigUInt64BE(batchId, 6);
+	bytes.writeBigUInt64BE(source.first, 14);
+	bytes.writeBigUInt64BE(source.last, 22);
+	bytes.set(payload, head);
+	return sha256(bytes);
+}
+
+/** HMAC-SHA256 of the digest: whoever rewrites the whole chain inside the database lacks the key. */
+export function manifestMac(key: Uint8Array, digest: Uint8Array): Uint8Array {
+	return createHmac("sha256", key).update(digest).digest();
+}
+
+/** SHA-256("AL1c" ‖ u16 shard ‖ u64 number ‖ the chain before ‖ digest); the function append_batch computes the same. */
+export function nextChain(batchNo: bigint, previous: Uint8Array, digest: Uint8Array): Uint8Array {
+	const bytes = Buffer.alloc(4 + 2 + 8 + 32 + 32);
+	bytes.write("AL1c", 0, "latin1");
+	bytes.writeBigUInt64BE(batchNo, 6);
+	bytes.set(previous, 14);
+	bytes.set(digest, 46);
+	return sha256(bytes);
+}

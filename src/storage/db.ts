@@ -1,0 +1,105 @@
+import pg from "pg";
+import { type DerivedKeys, rolePassword } from "../auth/secret.ts";
+import { AuditError } from "../errors.ts";
+import type { TenantId } from "../event/event.ts";
+import type { Logger } from "../logger.ts";
+
+/** The service's connections, one pool per role. None of them is the owner's. */
+export interface Database {
+	/** Appends. Bypasses row-level security, can read keys and hashes only. */
+	readonly writer: pg.Pool;
+	/** Reads events, of one tenant per transaction: see `inTenant`. */
+	readonly reader: pg.Pool;
+	/** Makes partitions. */
+	readonly maintainer: pg.Pool;
+	close(): Promise<void>;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** How long one statement may run, per role; pg gives up on the answer two seconds later. */
+const WRITER_STATEMENT_MS = 10_000;
+const READER_STATEMENT_MS = 20_000;
+
+export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; logger: Logger }): Database {
+	const pool = (role: string, max: number, statementMs: number) => {
+		const url = new URL(options.databaseUrl);
+		url.username = role;
+		url.password = rolePassword(options.keys, role);
+		const opened = new pg.Pool({
+			connectionString: url.href,
+			max,
+			application_name: "auditlog",
+			connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+			statement_timeout: statementMs,
+			query_timeout: statementMs + 2_000,
+			lock_timeout: 5_000,
+			idle_in_transaction_session_timeout: 15_000,
+			keepAlive: true,
+		});
+		// An idle connection that breaks is replaced by the pool; without a listener it would end the process.
+		opened.on("error", (error) => options.logger.warn({ role, err: error.message }, "idle database connection lost"));
+		return opened;
+	};
+	const writer = pool("audit_writer", 4, WRITER_STATEMENT_MS);
+	const reader = pool("audit_reader", 10, READER_STATEMENT_MS);
+	const maintainer = pool("audit_maintainer", 1, WRITER_STATEMENT_MS);
+	return {
+		writer,
+		reader,
+		maintainer,
+		async close() {
+			await Promise.all([writer.end(), reader.end(), maintainer.end()]);
+		},
+	};
+}
+
+/**
+ * Runs one read-only transaction that sees the events of one tenant and no other: row-level security compares with the
+ * setting made here, which ends with the transaction. The only way to a reader's connection.
+ */
+export async function inTenant<T>(
+	db: Database,
+	tenantId: TenantId,
+	run: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+	try {
+		const client = await db.reader.connect();
+		let failed = true;
+		try {
+			await client.query("BEGIN TRANSACTION READ ONLY");
+			await client.query("SELECT set_config('audit.tenant_id', $1, true)", [tenantId]);
+			const result = await run(client);
+			await client.query("COMMIT");
+			failed = false;
+			return result;
+		} finally {
+			// After any error the connection's state is unknown (a timed-out query may still answer): never reuse it.
+			client.release(failed);
+		}
+	} catch (error) {
+		throw asUnavailable(error);
+	}
+}
+
+/** SQLSTATE classes that a later try may not meet: the connection, the server's resources, a lock, a standby. */
+const TRANSIENT = /^(08|53|57|40|55P03|25006|XX)/;
+
+/** An error that means "PostgreSQL is away or overloaded" as an AuditError; any other error as it is. */
+export function asUnavailable(error: unknown): unknown {
+	if (error instanceof AuditError || !isTransient(error)) return error;
+	return new AuditError("unavailable", "the database is away; try again", {
+		reason: "DATABASE_UNAVAILABLE",
+		retryAfterMs: 1_000,
+		cause: error,
+	});
+}
+
+/** What Node and `pg` say when a connection cannot be had, breaks, or stops answering. */
+const CONNECTION_TROUBLE =
+	/ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|[Cc]onnection terminated|timeout|not queryable|Client was closed|Premature close/;
+
+function isTransient(error: unknown): boolean {
+	if (error instanceof pg.DatabaseError) return TRANSIENT.test(error.code ?? "");
+	if (!(error instanceof Error)) return false;
+	return CONNECTION_TROUBLE.test(`${(error as NodeJS.ErrnoException).code} ${error.message}`);
+}

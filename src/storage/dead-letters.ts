@@ -1,0 +1,56 @@
+import type pg from "pg";
+import type { Violation } from "../errors.ts";
+import type { Micros, TenantId } from "../event/event.ts";
+import { rfc3339 } from "../event/time.ts";
+
+/** Where an event of a message comes from: enough to find the message again, and to judge it without. */
+export interface Origin {
+	/** When the stream was created: numbers of messages start again with a new stream. */
+	readonly streamCreated: Date;
+	readonly streamSeq: bigint;
+	/** Which event of the message, from 0. */
+	readonly position: number;
+	readonly subject: string;
+	readonly headers: Record<string, string[]>;
+	/** The original bytes of this one event; of the whole message if it could not be taken apart. */
+	readonly body: Uint8Array;
+	readonly publishedAt: Micros;
+	/** The tenant the subject names, if it names one. */
+	readonly tenantId: TenantId | undefined;
+}
+
+/** Why something could not become an event. */
+export interface Refusal {
+	/** A stable UPPER_SNAKE word. */
+	readonly reason: string;
+	readonly message: string;
+	readonly violations: readonly Violation[];
+}
+
+/** A message, or one event of it, that could not become an event: kept with its reason until somebody deals with it. */
+export interface DeadLetter extends Origin, Refusal {}
+
+/** Stores dead letters in the transaction of the flush they belong to. One that is already stored is left as it is. */
+export async function insertDeadLetters(client: pg.PoolClient, letters: readonly DeadLetter[]): Promise<void> {
+	for (const letter of letters) {
+		await client.query(
+			`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message,
+			                                 violations, headers, body, published_at)
+			 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+			 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING`,
+			[
+				letter.streamCreated,
+				letter.streamSeq,
+				letter.position,
+				letter.tenantId ?? null,
+				letter.subject,
+				letter.reason,
+				letter.message,
+				JSON.stringify(letter.violations),
+				JSON.stringify(letter.headers),
+				letter.body,
+				rfc3339(letter.publishedAt),
+			],
+		);
+	}
+}

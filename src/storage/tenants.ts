@@ -1,0 +1,96 @@
+import { create } from "@bufbuild/protobuf";
+import { admit } from "../event/admit.ts";
+import type { TenantId } from "../event/event.ts";
+import { microsOfDate } from "../event/time.ts";
+import { ActorType, Category, EventSchema } from "../gen/audit/v1/event_pb.ts";
+import { type ChainHead, formBatch, writeManifest } from "./batch.ts";
+import { copyRows } from "./copy.ts";
+import { asUnavailable, type Database } from "./db.ts";
+import type { Partitions } from "./partitions.ts";
+import { type EventRow, HASH_VERSION, prepareRow } from "./row.ts";
+import { writeTransaction } from "./transaction.ts";
+
+export interface TenantsOptions {
+	readonly db: Database;
+	readonly partitions: Partitions;
+	readonly manifestKey: Uint8Array;
+	readonly contentMacKey: Uint8Array;
+	readonly onAppended: (head: ChainHead) => void;
+}
+
+/** The tenants there are, and their slots: the numbers manifests name them by. */
+export class Tenants {
+	readonly #options: TenantsOptions;
+	/** Tenants are never renumbered or removed, so what is known stays true. */
+	readonly #slots = new Map<TenantId, bigint>();
+
+	constructor(options: TenantsOptions) {
+		this.#options = options;
+	}
+
+	/** Whether the tenant exists. */
+	async exists(tenantId: TenantId): Promise<boolean> {
+		if (this.#slots.has(tenantId)) return true;
+		try {
+			const { rows } = await this.#options.db.writer.query<{ slot: string }>(
+				"SELECT slot FROM audit.tenants WHERE id = $1",
+				[tenantId],
+			);
+			const [row] = rows;
+			if (row) this.#slots.set(tenantId, BigInt(row.slot));
+			return row !== undefined;
+		} catch (error) {
+			throw asUnavailable(error);
+		}
+	}
+
+	/** The slot of a tenant that `exists` has confirmed. */
+	slotOf(tenantId: TenantId): bigint {
+		const slot = this.#slots.get(tenantId);
+		if (slot === undefined) throw new Error("the tenant's slot was asked for before the tenant was looked up");
+		return slot;
+	}
+
+	/**
+	 * Makes a tenant and, in the same transaction, the first event of its log: `audit.log.created`. A tenant can be seen
+	 * only after that commit, so no event of its own can come before. Does nothing if the tenant exists.
+	 */
+	async create(tenantId: TenantId, name: string): Promise<void> {
+		if (await this.exists(tenantId)) return;
+		const row = firstEvent(tenantId, name, this.#options.contentMacKey);
+		try {
+			await this.#options.partitions.ensure([row.event.occurredAt]);
+			const head = await writeTransaction(this.#options.db, async (client) => {
+				const { rows } = await client.query<{ slot: string | null }>("SELECT audit.create_tenant($1, $2) AS slot", [
+					tenantId,
+					name,
+				]);
+				const slot = rows[0]?.slot;
+				if (slot === null || slot === undefined) return undefined;
+				const batch = formBatch([row], () => BigInt(slot));
+				await copyRows(client, batch.placed);
+				return await writeManifest(client, batch, this.#options.manifestKey);
+			});
+			if (head) this.#options.onAppended(head);
+		} catch (error) {
+			throw asUnavailable(error);
+		}
+		await this.exists(tenantId);
+	}
+}
+
+function firstEvent(tenantId: TenantId, name: string, macKey: Uint8Array): EventRow {
+	const now = microsOfDate(new Date());
+	const input = create(EventSchema, {
+		action: "audit.log.created",
+		category: Category.SYSTEM,
+		actor: { type: ActorType.SYSTEM, id: "auditlog" },
+		primaryResource: { type: "tenant", id: tenantId, displayName: name },
+		metadata: { hash_version: HASH_VERSION },
+	});
+	const recordedBy = { door: "service", keyId: undefined } as const;
+	const admission = { now, recordedBy, boundTenant: tenantId, idSecret: new Uint8Array(), kind: 2 } as const;
+	const admitted = admit(input, admission);
+	if (!admitted.ok) throw new Error(`the service's own event was refused: ${admitted.violations[0]?.message}`);
+	return prepareRow(admitted.event, macKey);
+}

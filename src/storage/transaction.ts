@@ -1,0 +1,89 @@
+import pg from "pg";
+import { AuditError } from "../errors.ts";
+import type { Database } from "./db.ts";
+
+/** The connection broke after COMMIT was sent: whether it took effect can only be found out. */
+export class CommitUnknown extends Error {
+	/** The server process that had the transaction. */
+	readonly backendPid: number;
+
+	constructor(backendPid: number, cause: unknown) {
+		super("the reply to COMMIT was lost", { cause });
+		this.backendPid = backendPid;
+	}
+}
+
+/** The server answered, and nothing was stored. */
+export class NotCommitted extends Error {}
+
+/** Longer than any healthy flush; shorter than a caller's deadline of 15 seconds. */
+const TRANSACTION_DEADLINE_MS = 10_000;
+
+/**
+ * Runs one transaction of the writer's. Resolves only when the server said COMMIT; throws CommitUnknown when it may
+ * have committed, and any other error when it has not. The connection is never used again after an error.
+ */
+export async function writeTransaction<T>(db: Database, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	const client = await db.writer.connect();
+	// A server that stops answering (frozen, or behind a dead link) would hold COPY for ever: pg has no timeout there.
+	const deadline = setTimeout(() => breakConnection(client), TRANSACTION_DEADLINE_MS);
+	// Without a listener a connection that breaks between two queries would end the process.
+	const ignore = () => {};
+	client.on("error", ignore);
+	let failed = true;
+	try {
+		await client.query("BEGIN");
+		const result = await run(client);
+		await commit(client);
+		failed = false;
+		return result;
+	} finally {
+		clearTimeout(deadline);
+		client.off("error", ignore);
+		client.release(failed);
+	}
+}
+
+async function commit(client: pg.PoolClient): Promise<void> {
+	let unreplicated = false;
+	const onNotice = (notice: { code?: string | undefined }) => {
+		if (notice.code === "01000") unreplicated = true;
+	};
+	client.on("notice", onNotice);
+	try {
+		const result = await client.query("COMMIT").catch((error: unknown) => {
+			throw isVerdict(error) ? error : new CommitUnknown(backendPid(client), error);
+		});
+		// COMMIT of a transaction that had failed does not throw: it answers ROLLBACK.
+		if (result.command !== "COMMIT") throw new NotCommitted(`COMMIT was answered ${result.command}`);
+		// PostgreSQL gave up waiting for its synchronous standby: the promise made to the caller would be too big.
+		if (unreplicated) {
+			throw new AuditError("unavailable", "the standby did not confirm the write; try again", {
+				reason: "STANDBY_UNCONFIRMED",
+				retryAfterMs: 1_000,
+			});
+		}
+	} finally {
+		client.off("notice", onNotice);
+	}
+	// At this point the batch is durable: a crash from here on costs the caller nothing but a retry, which finds it.
+}
+
+/** Whether an error in answer to COMMIT says that it failed. A server told to stop (57) may have committed before. */
+function isVerdict(error: unknown): boolean {
+	return error instanceof pg.DatabaseError && !/^(57|08)/.test(error.code ?? "");
+}
+
+/** Not in @types/pg: the process id the server announced, and the socket. */
+interface ClientInternals {
+	processID?: number;
+	connection?: { stream?: { destroy(): void } };
+}
+
+function backendPid(client: pg.PoolClient): number {
+	return (client as ClientInternals).processID ?? 0;
+}
+
+function breakConnection(client: pg.PoolClient): void {
+	(client as ClientInternals).connection?.stream?.destroy();
+}
