@@ -1,6 +1,7 @@
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import type { EventId, EventKind, Micros, TenantId, Units } from "../event/event.ts";
 import { timestampOf } from "../event/time.ts";
+import type { Projection } from "./row.ts";
 import { type Event, EventSchema, IntegritySchema, IntegrityState } from "../gen/audit/v1/event_pb.ts";
 
 /** What a reader selects of an event. Times come as microseconds since 1970: JavaScript's Date stops at milliseconds. */
@@ -71,7 +72,7 @@ export function renderEvent(row: StoredRow): Event {
 }
 
 /** What `auditlog verify` reads of a row: everything. */
-export interface VerifiedRow extends StoredRow {
+export interface VerifiedRow extends StoredRow, Projection {
 	kind: EventKind;
 	hv: number;
 	timed: boolean;
@@ -81,6 +82,14 @@ export interface VerifiedRow extends StoredRow {
 	ord: number;
 }
 
+export const VERIFIED_COLUMNS = [
+	...STORED_COLUMNS,
+	...["category", "severity", "outcome", "actor_type", "source", "actor_id", "actor_email"],
+	...["resource_type", "resource_id", "request_id", "trace_id"],
+	...["kind", "hv", "timed", "salts", "content_mac", "batch_id", "ord"],
+];
+
+/** The exact hashed text of each unit of a stored event. */
 export function unitsOf(row: StoredRow): Units {
 	const units: Units = { facts: row.u_facts };
 	if (row.u_actor !== null) units.actor = row.u_actor;
