@@ -1,0 +1,181 @@
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { deriveKeys, rolePassword } from "../../../src/auth/secret.ts";
+import type { TenantId } from "../../../src/event/event.ts";
+import { inTenant } from "../../../src/storage/db.ts";
+import { checkTrail } from "../../support/check-trail.ts";
+import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
+import { anEvent, aWriter, openWritePath, type WritePath } from "../../support/write-path.ts";
+
+/** What the database itself forbids, whatever the code above it does. */
+
+let database: TestDatabase;
+let path: WritePath;
+let admin: Client;
+
+beforeAll(async () => {
+	database = await createTestDatabase();
+	path = openWritePath({ databaseUrl: database.url, secret: testSecret() });
+	const year = new Date().getUTCFullYear() - 3;
+	const old = { seconds: BigInt(Date.UTC(year, 4, 1) / 1000), nanos: 0 };
+	await path.ingest.accept([anEvent(), anEvent({ tenantId: "globex" }), anEvent({ occurredAt: old })], aWriter(), {
+		atomic: false,
+	});
+	admin = new Client({ connectionString: database.url });
+	await admin.connect();
+});
+
+afterAll(async () => {
+	await path.close();
+	await admin.end();
+	await checkTrail({ databaseUrl: database.url, secret: testSecret() });
+	await database.drop();
+});
+
+async function as<T>(role: string, run: (client: Client) => Promise<T>): Promise<T> {
+	const url = new URL(database.url);
+	url.username = role;
+	url.password = rolePassword(deriveKeys(testSecret()), role);
+	const client = new Client({ connectionString: url.href });
+	await client.connect();
+	try {
+		return await run(client);
+	} finally {
+		await client.end();
+	}
+}
+
+async function leaves(): Promise<string[]> {
+	const { rows } = await admin.query(
+		"SELECT inhrelid::regclass::text AS leaf FROM pg_inherits WHERE inhparent = 'audit.events'::regclass",
+	);
+	return rows.map((row) => row.leaf);
+}
+
+test("every leaf partition has row-level security, forced, and a trigger of its own against UPDATE, DELETE and TRUNCATE", async () => {
+	expect((await leaves()).length).toBeGreaterThanOrEqual(2);
+	const { rows } = await admin.query(
+		`SELECT c.oid::regclass::text AS leaf, c.relrowsecurity, c.relforcerowsecurity,
+		        (SELECT bit_or(t.tgtype) FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'immutable' AND t.tgenabled = 'O') AS type
+		 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit.events'::regclass`,
+	);
+	// BEFORE (2), DELETE (8), UPDATE (16), TRUNCATE (32)
+	for (const row of rows) expect(row).toMatchObject({ relrowsecurity: true, relforcerowsecurity: true, type: 58 });
+});
+
+test("no role of the service has UPDATE, DELETE or TRUNCATE on anything, or any right on a leaf", async () => {
+	const { rows } = await admin.query(
+		`SELECT r.rolname, c.oid::regclass::text AS relation, p.privilege
+		 FROM pg_roles r, pg_class c, unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
+		 WHERE r.rolname IN ('audit_writer', 'audit_reader', 'audit_maintainer', 'audit_verifier')
+		   AND c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p')
+		   AND has_table_privilege(r.oid, c.oid, p.privilege)`,
+	);
+	expect(rows).toEqual([]);
+	for (const leaf of await leaves()) {
+		for (const role of ["audit_writer", "audit_reader", "audit_maintainer"]) {
+			const { rows: rights } = await admin.query(
+				"SELECT has_table_privilege($1, $2::regclass, 'SELECT, INSERT') AS any",
+				[role, leaf],
+			);
+			expect(rights[0].any).toBe(false);
+		}
+	}
+});
+
+test("only the writer and the verifier bypass row-level security, and nobody is a superuser or may make roles", async () => {
+	const { rows } = await admin.query(
+		"SELECT rolname, rolbypassrls, rolsuper, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname LIKE 'audit\\_%' ORDER BY 1",
+	);
+	const plain = { rolsuper: false, rolcreaterole: false, rolcanlogin: true };
+	expect(rows).toEqual([
+		{ rolname: "audit_maintainer", rolbypassrls: false, ...plain },
+		{ rolname: "audit_owner", rolbypassrls: false, ...plain, rolcanlogin: false },
+		{ rolname: "audit_reader", rolbypassrls: false, ...plain },
+		{ rolname: "audit_verifier", rolbypassrls: true, ...plain },
+		{ rolname: "audit_writer", rolbypassrls: true, ...plain },
+	]);
+});
+
+test("the owner itself is told why it cannot change or remove events, on the parent and on each leaf", async () => {
+	await admin.query("SET ROLE audit_owner");
+	for (const table of ["audit.events", "audit.manifests", ...(await leaves())]) {
+		for (const sql of [`UPDATE ${table} SET batch_id = 0`, `DELETE FROM ${table}`, `TRUNCATE ${table}`]) {
+			await expect(admin.query(sql)).rejects.toThrow(/audit records are immutable/);
+		}
+	}
+	await admin.query("RESET ROLE");
+});
+
+describe("the reader", () => {
+	const count = "SELECT count(*)::int AS n FROM audit.events";
+
+	test("sees the one tenant set for the transaction", async () => {
+		const seen = await inTenant(
+			path.db,
+			"globex" as TenantId,
+			async (client) => (await client.query("SELECT DISTINCT tenant_id FROM audit.events")).rows,
+		);
+		expect(seen).toEqual([{ tenant_id: "globex" }]);
+	});
+
+	test("sees nothing without a tenant, nor on a connection that had one before", async () => {
+		await as("audit_reader", async (reader) => {
+			expect((await reader.query(count)).rows[0].n).toBe(0);
+			await reader.query("BEGIN");
+			await reader.query("SELECT set_config('audit.tenant_id', 'acme', true)");
+			expect((await reader.query(count)).rows[0].n).toBeGreaterThan(0);
+			await reader.query("COMMIT");
+			expect((await reader.query(count)).rows[0].n).toBe(0);
+		});
+	});
+
+	test("can reach no leaf, manifest, key or dead letter, and can write nothing", async () => {
+		await as("audit_reader", async (reader) => {
+			await reader.query("SET default_transaction_read_only = off");
+			const [leaf] = await leaves();
+			for (const sql of [
+				`SELECT * FROM ${leaf}`,
+				"SELECT * FROM audit.manifests",
+				"SELECT * FROM audit.api_keys",
+				"SELECT * FROM audit.dead_letters",
+				"INSERT INTO audit.events SELECT * FROM audit.events",
+				"SELECT audit.ensure_partition(now())",
+				"SELECT audit.create_tenant('x', 'x')",
+			]) {
+				await expect(reader.query(sql)).rejects.toMatchObject({ code: "42501" });
+			}
+		});
+	});
+});
+
+test("the writer can read no content: keys and hashes only", async () => {
+	await as("audit_writer", async (writer) => {
+		for (const column of ["u_actor", "u_metadata", "actor_id", "salts", "action"]) {
+			await expect(writer.query(`SELECT ${column} FROM audit.events`)).rejects.toMatchObject({ code: "42501" });
+		}
+		await expect(writer.query("SELECT payload FROM audit.manifests")).rejects.toMatchObject({ code: "42501" });
+		await expect(writer.query("SELECT * FROM audit.api_keys")).rejects.toMatchObject({ code: "42501" });
+		await expect(writer.query("INSERT INTO audit.manifests VALUES (99, 99, 1, '', '', '', '')")).rejects.toMatchObject({
+			code: "42501",
+		});
+	});
+});
+
+test("functions that run as the owner have a pinned search path, and nobody may call them unasked", async () => {
+	const { rows } = await admin.query(
+		`SELECT proname, proconfig::text AS config, has_function_privilege('public', oid, 'EXECUTE') AS open
+		 FROM pg_proc WHERE pronamespace = 'audit'::regnamespace`,
+	);
+	expect(rows.length).toBeGreaterThanOrEqual(6);
+	for (const row of rows)
+		expect(row).toMatchObject({ config: expect.stringContaining("search_path=pg_catalog"), open: false });
+});
+
+test("no partition is made for times that no event can have", async () => {
+	for (const time of ["2000-01-01", "2100-01-01"]) {
+		await expect(path.db.maintainer.query("SELECT audit.ensure_partition($1)", [time])).rejects.toMatchObject({
+			code: "22023",
+		});
+	}
+});
