@@ -1,0 +1,48 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { loadConfig } from "../../src/config.ts";
+
+const enough = { DATABASE_URL: "postgres://localhost/audit", AUDIT_SECRET: "s".repeat(32) };
+
+describe("the configuration", () => {
+	test("needs a database and a secret, and has a default for everything else", () => {
+		expect(loadConfig(enough)).toMatchObject({
+			host: "127.0.0.1",
+			httpPort: { number: 8080, explicit: false },
+			grpcPort: { number: 50051, explicit: false },
+			natsUrl: undefined,
+			autoCreateTenants: false,
+		});
+	});
+
+	test("names every problem at once", () => {
+		const env = { DATABASE_URL: "http://x", HTTP_PORT: "99999", LOG_LEVEL: "loud", AUDIT_AUTO_CREATE_TENANTS: "yes" };
+		expect(() => loadConfig(env)).toThrow(
+			/5 problem.*DATABASE_URL.*HTTP_PORT.*LOG_LEVEL.*AUDIT_SECRET.*AUDIT_AUTO_CREATE_TENANTS/s,
+		);
+	});
+
+	test("never repeats a secret in its problems", () => {
+		expect(() => loadConfig({ ...enough, AUDIT_SECRET: "hunter2" })).toThrow(/^(?!.*hunter2)/s);
+	});
+
+	test("reads secrets from files", () => {
+		const file = join(mkdtempSync(join(tmpdir(), "config-")), "secret");
+		writeFileSync(file, `${"f".repeat(40)}\n`);
+		expect(loadConfig({ DATABASE_URL: enough.DATABASE_URL, AUDIT_SECRET_FILE: file }).secret).toBe("f".repeat(40));
+		expect(() => loadConfig({ ...enough, AUDIT_SECRET_FILE: file })).toThrow(/not both/);
+		expect(() => loadConfig({ DATABASE_URL: enough.DATABASE_URL, AUDIT_SECRET_FILE: "/nowhere" })).toThrow(
+			/cannot be read/,
+		);
+	});
+
+	test("a port given by the operator is explicit: it is never replaced", () => {
+		expect(loadConfig({ ...enough, HTTP_PORT: "8080" }).httpPort).toEqual({ number: 8080, explicit: true });
+	});
+
+	test("lists names that mean nothing", () => {
+		expect(loadConfig({ ...enough, AUDIT_SECERT: "typo", AUDIT_URL: "x" }).unknownNames).toEqual(["AUDIT_SECERT"]);
+	});
+});
