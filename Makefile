@@ -1,0 +1,85 @@
+# Everything a developer runs. `make help` lists it.
+
+# npm installs Node 24 here on Linux; elsewhere the machine's own must be new enough (see `ready`).
+MACHINE_PATH := $(PATH)
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+BASELINE := proto/baseline.binpb
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One command, run without a shell: make is then its parent, and the service watches make for signals.
+.PHONY: run
+run: ready ## start everything: PostgreSQL, NATS, the service and two demo tenants
+	@node src/main.ts dev
+
+.PHONY: test
+test: ready ## run the whole suite against a PostgreSQL and a nats-server of its own
+	vitest run
+
+.PHONY: test-long
+test-long: ready ## run the tests that take too long for every change
+	vitest run --mode long
+
+.PHONY: test-defects
+test-defects: ready ## break each guarantee in a copy and require its test to notice
+	node test/defects/run.ts
+
+.PHONY: bench
+bench: ready ## measure how fast events are stored
+	node bench/drain.ts
+
+.PHONY: dev-setup
+dev-setup: ready ## install, and migrate the database that DATABASE_URL names or `make run` keeps
+	@node src/main.ts dev-setup
+
+.PHONY: migrate
+migrate: ready ## bring the database that DATABASE_URL names to this version
+	@node src/main.ts migrate
+
+.PHONY: lint
+lint: ready ## lint the source and the protos
+	oxlint
+	buf lint
+
+.PHONY: check
+check: lint proto-fresh ## format, lint, types, architecture, protos compatible, generated files fresh
+	biome check
+	tsc --noEmit
+	vitest run --mode static test/architecture.test.ts
+	buf breaking proto --against $(BASELINE)
+
+.PHONY: proto
+proto: ready ## generate src/gen and the validation rules' proto
+	node src/dev/print-validate-proto.ts > proto/buf/validate/validate.proto.new
+	mv proto/buf/validate/validate.proto.new proto/buf/validate/validate.proto
+	buf generate
+
+.PHONY: proto-fresh
+proto-fresh: ready
+	@rm -rf node_modules/.cache/fresh && mkdir -p node_modules/.cache/fresh
+	@node src/dev/print-validate-proto.ts > node_modules/.cache/fresh/validate.proto
+	@buf generate --output node_modules/.cache/fresh
+	@diff -u proto/buf/validate/validate.proto node_modules/.cache/fresh/validate.proto \
+		&& diff -r src/gen node_modules/.cache/fresh/src/gen \
+		|| { echo "The generated files are not what the protos give: run make proto." >&2; exit 1; }
+
+# What a release promised: written anew with each release, never to make `buf breaking` pass.
+.PHONY: proto-baseline
+proto-baseline: ready ## (release only) make today's protos the ones later ones must be compatible with
+	buf build proto --exclude-source-info -o $(BASELINE)
+
+.PHONY: ready
+ready: node_modules/.package-lock.json
+	@node -e 'process.exitCode = parseInt(process.versions.node) >= 24 ? 0 : 1' \
+		|| { echo "Node 24 or newer is needed, and npm has none for this platform: install one. Found: $$(node --version)" >&2; exit 1; }
+
+# npm runs on the machine's own Node: it replaces the one it would otherwise be running on.
+node_modules/.package-lock.json: package-lock.json
+	PATH="$(MACHINE_PATH)" npm ci --no-audit --no-fund
+	@ln -sf ../../src/dev/auditlog.sh node_modules/.bin/auditlog
+	@touch $@

@@ -1,0 +1,84 @@
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "pg";
+import type { TestProject } from "vitest/node";
+import { Closer } from "../src/closer.ts";
+import { endLeftovers } from "../src/dev/leftovers.ts";
+import { startNats } from "../src/dev/nats.ts";
+import { startPostgres } from "../src/dev/postgres.ts";
+import { isRunning } from "../src/dev/process-info.ts";
+import { migrate } from "../src/storage/migrate.ts";
+
+declare module "vitest" {
+	interface ProvidedContext {
+		/** The suite's PostgreSQL, as superuser, without a database in the path. */
+		postgresUrl: string;
+		/** The migrated database that test databases are copies of. */
+		templateDatabase: string;
+		natsUrl: string;
+		/** A folder of this run, removed at its end. */
+		scratchDir: string;
+		/** The AUDIT_SECRET the template was migrated with: the passwords of the service's roles come from it. */
+		secret: string;
+	}
+}
+
+const PREFIX = "auditlog-test-";
+const TEMPLATE = "template_migrated";
+const SECRET = "0123456789abcdef0123456789abcdef-of-the-test-suite";
+
+/** One real PostgreSQL and one real nats-server for the whole run, on free ports and in a folder of its own. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+	await sweepKilledRuns();
+	const closer = new Closer();
+	try {
+		const scratchDir = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+		// PostgreSQL may run as another user, who must be able to pass.
+		chmodSync(scratchDir, 0o711);
+		closer.add(scratchDir, (path) => rmSync(path, { recursive: true, force: true }));
+		const postgres = closer.add(
+			await startPostgres({ dataDir: join(scratchDir, "postgres"), settings: { max_connections: "300" } }),
+			(server) => server.stop(),
+		);
+		const nats = await startNats({ dataDir: join(scratchDir, "nats") });
+		if ("unavailable" in nats) throw new Error(`the tests need a nats-server. ${nats.unavailable}`);
+		closer.add(nats, (server) => server.stop());
+		await migrateTemplate(postgres.url);
+
+		project.provide("postgresUrl", postgres.url.replace(/\/postgres$/, ""));
+		project.provide("templateDatabase", TEMPLATE);
+		project.provide("natsUrl", nats.url);
+		project.provide("scratchDir", scratchDir);
+		project.provide("secret", SECRET);
+		return () => closer.close();
+	} catch (error) {
+		await closer.close();
+		throw error;
+	}
+}
+
+async function migrateTemplate(adminUrl: string): Promise<void> {
+	const client = new Client({ connectionString: adminUrl });
+	await client.connect();
+	try {
+		await client.query(`CREATE DATABASE ${TEMPLATE}`);
+	} finally {
+		await client.end();
+	}
+	await migrate({ databaseUrl: adminUrl.replace(/\/postgres$/, `/${TEMPLATE}`), secret: SECRET });
+}
+
+/** Servers and folders of runs that were killed: the folder's name holds the number of the process it belonged to. */
+async function sweepKilledRuns(): Promise<void> {
+	for (const name of readdirSync(tmpdir())) {
+		const owner = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
+		if (owner === undefined || isRunning(Number(owner))) continue;
+		const scratchDir = join(tmpdir(), name);
+		for (const server of readdirSync(scratchDir)) {
+			const directory = join(scratchDir, server);
+			await endLeftovers({ postgres: directory, nats: directory });
+		}
+		rmSync(scratchDir, { recursive: true, force: true });
+	}
+}
