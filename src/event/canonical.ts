@@ -63,6 +63,13 @@ export function factsUnit(input: EventInput, recordedBy?: RecordedBy): Jcs {
 	]);
 }
 
+/** The facts as stated by the caller, from the stored unit. Throws if it is not JSON. */
+export function factsWithoutRecorder(facts: Jcs): Jcs {
+	const { recorded_by: _, ...stated } = JSON.parse(facts) as Record<string, unknown>;
+	// JSON.parse keeps the order of members, and they were sorted.
+	return JSON.stringify(stated);
+}
+
 export function reasonUnit(input: EventInput): Jcs | undefined {
 	if (input.outcomeReason === "" && input.reason === "") return undefined;
 	return encodeOwnJson([

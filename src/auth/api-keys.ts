@@ -1,0 +1,79 @@
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import type pg from "pg";
+import type { TenantId } from "../event/event.ts";
+import type { Role } from "./principal.ts";
+import type { DerivedKeys } from "./secret.ts";
+
+/** An API key. Its text is `al_<id>_<secret>`: the id is public and finds the row, the secret has 256 bits. */
+export interface ApiKey {
+	/** 12 hexadecimal digits. */
+	readonly id: string;
+	/** 64 hexadecimal digits. */
+	readonly secret: string;
+}
+
+export function formatApiKey({ id, secret }: ApiKey): string {
+	return `al_${id}_${secret}`;
+}
+
+/** Reads the text of a key; undefined if it is none. */
+export function parseApiKey(text: string): ApiKey | undefined {
+	const [, id, secret] = /^al_([0-9a-f]{12})_([0-9a-f]{64})$/.exec(text) ?? [];
+	return id && secret ? { id, secret } : undefined;
+}
+
+export function newApiKey(): ApiKey {
+	return { id: randomBytes(6).toString("hex"), secret: randomBytes(32).toString("hex") };
+}
+
+/** The key of this name for `make run`'s demo tenants: the same at every start with the same root secret. */
+export function demoApiKey(keys: DerivedKeys, name: string): ApiKey {
+	const derive = (part: string) => createHmac("sha256", keys.demoKeys).update(`${part}\0${name}`).digest("hex");
+	return { id: derive("id").slice(0, 12), secret: derive("secret") };
+}
+
+/** What is stored of a secret. Without the key, which is not in the database, nothing can be guessed from it. */
+export function hashSecret(keys: DerivedKeys, { secret }: ApiKey): Buffer {
+	return createHmac("sha256", keys.apiKeys).update(secret).digest();
+}
+
+/** Whether a key's secret is the one stored, in a time that does not depend on where they differ. */
+export function isSecretOf(keys: DerivedKeys, key: ApiKey, storedHash: Uint8Array): boolean {
+	const hash = hashSecret(keys, key);
+	return hash.length === storedHash.length && timingSafeEqual(hash, storedHash);
+}
+
+export interface ApiKeySpec {
+	/** Default: a new random one. */
+	readonly key?: ApiKey;
+	/** For people. */
+	readonly name: string;
+	readonly role: Role;
+	readonly tenants: readonly TenantId[] | "all";
+}
+
+/**
+ * Stores a key and returns its text, which cannot be had again. Storing a given key twice replaces what it may do.
+ *
+ * @param admin connected as somebody who may become `audit_owner`: none of the service's own roles can make keys
+ */
+export async function createApiKey(admin: pg.ClientBase, keys: DerivedKeys, spec: ApiKeySpec): Promise<string> {
+	const key = spec.key ?? newApiKey();
+	const tenantIds = spec.tenants === "all" ? null : [...spec.tenants];
+	if (tenantIds?.length === 0) throw new Error("a key must name a tenant at least, or all of them");
+	await admin.query("BEGIN");
+	try {
+		await admin.query("SET LOCAL ROLE audit_owner");
+		await admin.query(
+			`INSERT INTO audit.api_keys (id, secret_hash, name, role, tenant_ids) VALUES ($1, $2, $3, $4, $5)
+			 ON CONFLICT (id) DO UPDATE SET secret_hash = excluded.secret_hash, name = excluded.name,
+			   role = excluded.role, tenant_ids = excluded.tenant_ids`,
+			[key.id, hashSecret(keys, key), spec.name, spec.role, tenantIds],
+		);
+		await admin.query("COMMIT");
+	} catch (error) {
+		await admin.query("ROLLBACK").catch(() => {});
+		throw error;
+	}
+	return formatApiKey(key);
+}

@@ -1,0 +1,145 @@
+import type pg from "pg";
+import { AuditError } from "../errors.ts";
+import type { TenantId } from "../event/event.ts";
+import { asUnavailable } from "../storage/db.ts";
+import { type ApiKey, isSecretOf, parseApiKey } from "./api-keys.ts";
+import type { Principal, Role } from "./principal.ts";
+import type { DerivedKeys } from "./secret.ts";
+
+/** What the store knows of a key. */
+export interface StoredApiKey {
+	readonly secretHash: Uint8Array;
+	readonly role: Role;
+	readonly tenants: ReadonlySet<TenantId> | "all";
+}
+
+export type FindApiKey = (id: string) => Promise<StoredApiKey | undefined>;
+
+/** How long a key that was changed or taken away may still work, and a new one not yet. */
+const FOUND_MS = 30_000;
+const MISSING_MS = 5_000;
+/** Keys found and keys not found are kept apart: made-up ids cannot push real ones out. */
+const CACHED_KEYS = 10_000;
+/** Look-ups under way at once: a flood of made-up keys must not take every database connection. */
+const LOOKUPS = 64;
+
+/**
+ * Tells who is calling from the headers of a request.
+ *
+ * A key is looked up once and kept for half a minute; requests that come meanwhile share the look-up. Only what the
+ * store says is kept, never a secret: each request's secret is compared anew.
+ */
+export class Authenticator {
+	readonly #find: FindApiKey;
+	readonly #keys: DerivedKeys;
+	readonly #found = new ExpiringMap<StoredApiKey>(FOUND_MS, CACHED_KEYS);
+	readonly #missing = new ExpiringMap<true>(MISSING_MS, CACHED_KEYS);
+	readonly #underWay = new Map<string, Promise<StoredApiKey | undefined>>();
+
+	constructor(find: FindApiKey, keys: DerivedKeys) {
+		this.#find = find;
+		this.#keys = keys;
+	}
+
+	/**
+	 * @param header reads one request header by its lower-case name
+	 * @throws AuditError `unauthenticated`, the same for every cause; `unavailable` if keys cannot be looked up
+	 */
+	async authenticate(header: (name: string) => string | null | undefined): Promise<Principal> {
+		const key = credentialOf(header);
+		if (!key) throw unauthenticated();
+		const stored = await this.#lookUp(key.id);
+		// An unknown key is compared too: how long the answer takes must not tell whether the id exists.
+		const matches = isSecretOf(this.#keys, key, stored?.secretHash ?? NO_HASH);
+		if (!stored || !matches) throw unauthenticated();
+		return { keyId: key.id, role: stored.role, tenants: stored.tenants };
+	}
+
+	async #lookUp(id: string): Promise<StoredApiKey | undefined> {
+		const found = this.#found.get(id);
+		if (found || this.#missing.get(id)) return found;
+		let lookUp = this.#underWay.get(id);
+		if (!lookUp) {
+			if (this.#underWay.size >= LOOKUPS) throw overloaded();
+			lookUp = this.#find(id).finally(() => this.#underWay.delete(id));
+			this.#underWay.set(id, lookUp);
+		}
+		const stored = await lookUp;
+		if (stored) this.#found.set(id, stored);
+		else this.#missing.set(id, true);
+		return stored;
+	}
+}
+
+const NO_HASH = new Uint8Array(32);
+
+/** Looks keys up as the reader role, through the one function it has for this. */
+export function findApiKeyIn(reader: pg.Pool): FindApiKey {
+	return async (id) => {
+		const { rows } = await reader
+			.query<{ secret_hash: Buffer; role: Role; tenant_ids: TenantId[] | null }>(
+				"SELECT secret_hash, role, tenant_ids FROM audit.find_api_key($1)",
+				[id],
+			)
+			.catch((error: unknown) => {
+				throw asUnavailable(error);
+			});
+		const [row] = rows;
+		if (!row) return undefined;
+		return { secretHash: row.secret_hash, role: row.role, tenants: row.tenant_ids ? new Set(row.tenant_ids) : "all" };
+	};
+}
+
+/** The key in `Authorization: Bearer` or `x-api-key`; undefined if there is none, or two that differ. */
+function credentialOf(header: (name: string) => string | null | undefined): ApiKey | undefined {
+	const authorization = header("authorization");
+	const bearer = authorization ? /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] : undefined;
+	if (authorization && !bearer) return undefined;
+	const plain = header("x-api-key")?.trim() || undefined;
+	if (bearer && plain && bearer !== plain) return undefined;
+	const text = bearer ?? plain;
+	return text ? parseApiKey(text) : undefined;
+}
+
+function unauthenticated(): AuditError {
+	return new AuditError("unauthenticated", "a valid API key is required: send Authorization: Bearer <key>", {
+		reason: "UNAUTHENTICATED",
+	});
+}
+
+function overloaded(): AuditError {
+	return new AuditError("resource_exhausted", "too many keys are being checked; try again", {
+		reason: "KEY_LOOKUPS_FULL",
+		retryAfterMs: 500,
+	});
+}
+
+/** A map whose entries are forgotten after a time, the oldest earlier when there are too many. */
+class ExpiringMap<T> {
+	readonly #entries = new Map<string, { value: T; until: number }>();
+	readonly #lifeMs: number;
+	readonly #limit: number;
+
+	constructor(lifeMs: number, limit: number) {
+		this.#lifeMs = lifeMs;
+		this.#limit = limit;
+	}
+
+	get(key: string): T | undefined {
+		const entry = this.#entries.get(key);
+		if (!entry) return undefined;
+		if (entry.until > performance.now()) return entry.value;
+		this.#entries.delete(key);
+		return undefined;
+	}
+
+	set(key: string, value: T): void {
+		this.#entries.delete(key);
+		this.#entries.set(key, { value, until: performance.now() + this.#lifeMs });
+		if (this.#entries.size <= this.#limit) return;
+		for (const oldest of this.#entries.keys()) {
+			this.#entries.delete(oldest);
+			return;
+		}
+	}
+}

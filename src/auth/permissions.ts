@@ -1,0 +1,32 @@
+import { AuditError, tenantNotFound } from "../errors.ts";
+import type { TenantId } from "../event/event.ts";
+import type { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { maySee, type Principal, type Role } from "./principal.ts";
+
+/** The RPCs there are, by their names in TypeScript. */
+export type RpcName = keyof typeof AuditService.method;
+
+/** Who may call what. An RPC that is missing here does not compile. */
+export const PERMISSIONS = {
+	writeEvent: ["writer", "operator"],
+	batchWrite: ["writer", "operator"],
+	query: ["reader", "operator"],
+	getEvent: ["reader", "operator"],
+} as const satisfies Record<RpcName, readonly Role[]>;
+
+/**
+ * Lets the call pass or throws. Whether the key can see the tenant comes first: what it cannot see does not exist for
+ * it, whatever its role.
+ *
+ * @param tenantIds the tenants the call names; none if it leaves that to the key
+ * @throws AuditError `not_found`, `permission_denied`
+ */
+export function authorize(principal: Principal, rpc: RpcName, tenantIds: Iterable<TenantId>): void {
+	const named = [...tenantIds];
+	if (named.length > 0 && !named.some((tenantId) => maySee(principal, tenantId))) throw tenantNotFound();
+	const allowed: readonly Role[] = PERMISSIONS[rpc];
+	if (allowed.includes(principal.role)) return;
+	throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${principal.role} key`, {
+		reason: "ROLE_NOT_PERMITTED",
+	});
+}

@@ -1,0 +1,58 @@
+import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { retry } from "./retry.ts";
+
+export { AuditError, type ErrorCode, type Violation } from "../errors.ts";
+export * from "../gen/audit/v1/audit_service_pb.ts";
+export * from "../gen/audit/v1/event_pb.ts";
+export { toAuditError } from "./errors.ts";
+export { retry } from "./retry.ts";
+
+/** Writes, searches and gets events: `writeEvent`, `batchWrite`, `query`, `getEvent`. Made once, used for all calls. */
+export type AuditClient = Client<typeof AuditService>;
+
+export interface AuditClientOptions {
+	/** Where the service listens: `http://host:8080` or `http://host:50051`; `https:` for TLS. */
+	readonly url: string;
+	/** The API key: `al_…`. */
+	readonly key: string;
+	/** How long a call may take, retries included. Default 30 s. */
+	readonly timeoutMs?: number;
+	/** How often a call is tried at most while the service is away or full. Default 6; 1: never repeated. */
+	readonly attempts?: number;
+	/**
+	 * Instead of the Connect protocol over HTTP/2: any transport of Connect's packages. It has to send the key itself,
+	 * and to use the interceptor `retry()` if calls are to be repeated.
+	 */
+	readonly transport?: Transport;
+}
+
+/**
+ * A client for the audit log.
+ *
+ * Calls throw Connect's ConnectError; `toAuditError` turns that into code, reason and violations. Calls that fail because
+ * the service is away or full are repeated within their time; nothing is stored twice by that. An idle client does not
+ * keep the process alive.
+ */
+export function createAuditClient(options: AuditClientOptions): AuditClient {
+	return createClient(AuditService, options.transport ?? nodeTransport(options));
+}
+
+function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOptions): Transport {
+	return createConnectTransport({
+		baseUrl: url,
+		httpVersion: "2",
+		defaultTimeoutMs: timeoutMs,
+		// A connection that died without a word is noticed before the call's time is up.
+		pingIntervalMs: 10_000,
+		pingTimeoutMs: 5_000,
+		interceptors: [
+			(next) => (request) => {
+				request.header.set("authorization", `Bearer ${key}`);
+				return next(request);
+			},
+			retry(attempts),
+		],
+	});
+}

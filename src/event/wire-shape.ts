@@ -1,0 +1,83 @@
+import { type DescField, type DescMessage, fromBinary, type Message, ScalarType } from "@bufbuild/protobuf";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import type { Violation } from "../errors.ts";
+import { elementPath, memberPath } from "./field-path.ts";
+
+/** Finds where bytes that protobuf-es refused stop being a message. Only for bytes known to be malformed: it is slow. */
+export function findMalformed(desc: DescMessage, bytes: Uint8Array): Violation {
+	return search(desc, bytes, "") ?? malformed("");
+}
+
+function search(desc: DescMessage, bytes: Uint8Array, at: string): Violation | undefined {
+	const counts = new Map<number, number>();
+	try {
+		const reader = new BinaryReader(bytes);
+		while (reader.pos < reader.len) {
+			const [number, wireType] = reader.tag();
+			const field = desc.fields.find((candidate) => candidate.number === number);
+			if (!field || wireType !== WireType.LengthDelimited) {
+				reader.skip(wireType, number);
+				continue;
+			}
+			const index = counts.get(number) ?? 0;
+			counts.set(number, index + 1);
+			const path = memberPath(at, field.name);
+			const found = searchField(field, reader.bytes(), field.fieldKind === "list" ? elementPath(path, index) : path);
+			if (found) return found;
+		}
+		return undefined;
+	} catch {
+		return malformed(at);
+	}
+}
+
+function searchField(field: DescField, bytes: Uint8Array, at: string): Violation | undefined {
+	if (field.message && isReadable(field.message, bytes)) return undefined;
+	// What is in a Struct has no fixed places to name.
+	if (field.message?.typeName === "google.protobuf.Struct") return malformed(at);
+	if (field.message) return search(field.message, bytes, at) ?? malformed(at);
+	const isText = field.fieldKind !== "map" && field.scalar === ScalarType.STRING;
+	return isText && !isUtf8(bytes) ? { field: at, message: "must be valid UTF-8" } : undefined;
+}
+
+/** Fields of a decoded message that this version does not know, at every depth, by their numbers. */
+export function findUnknownFields(desc: DescMessage, message: Message, at = ""): Violation[] {
+	const violations: Violation[] = [];
+	for (const { no } of message.$unknown ?? []) {
+		violations.push({ field: at, message: `has the field number ${no}, which this version does not know` });
+	}
+	for (const field of desc.fields) {
+		// Generated messages are plain objects with their fields as properties; Structs hold no fields of their own.
+		if (!field.message || field.message.typeName.startsWith("google.protobuf.")) continue;
+		const value = (message as unknown as Record<string, Message | Message[] | undefined>)[field.localName];
+		const path = memberPath(at, field.name);
+		if (Array.isArray(value)) {
+			for (const [i, item] of value.entries()) {
+				violations.push(...findUnknownFields(field.message, item, elementPath(path, i)));
+			}
+		} else if (value) violations.push(...findUnknownFields(field.message, value, path));
+	}
+	return violations;
+}
+
+function isReadable(desc: DescMessage, bytes: Uint8Array): boolean {
+	try {
+		fromBinary(desc, bytes);
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+function isUtf8(bytes: Uint8Array): boolean {
+	try {
+		new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+function malformed(at: string): Violation {
+	return { field: at, message: "is not valid protobuf" };
+}

@@ -1,0 +1,153 @@
+import { create } from "@bufbuild/protobuf";
+import { authorize } from "../auth/permissions.ts";
+import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
+import { AuditError, invalidArgument } from "../errors.ts";
+import { isTenantId } from "../event/admit.ts";
+import type { EventInput, TenantId } from "../event/event.ts";
+import { elementPath, pathWithin } from "../event/field-path.ts";
+import { timestampOf } from "../event/time.ts";
+import { findUnknownFields } from "../event/wire-shape.ts";
+import {
+	BatchWriteMode,
+	type BatchWriteRequest,
+	BatchWriteRequestSchema,
+	type BatchWriteResponse,
+	BatchWriteResponseSchema,
+	type BatchWriteResult,
+	BatchWriteResultSchema,
+	type GetEventRequest,
+	type GetEventResponse,
+	GetEventResponseSchema,
+	type QueryRequest,
+	type QueryResponse,
+	QueryResponseSchema,
+	type WriteEventRequest,
+	WriteEventRequestSchema,
+	type WriteEventResponse,
+	WriteEventResponseSchema,
+} from "../gen/audit/v1/audit_service_pb.ts";
+import type { Event } from "../gen/audit/v1/event_pb.ts";
+import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+
+export interface AuditServiceOptions {
+	readonly ingest: Pick<Ingest, "accept">;
+	readonly query: {
+		search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }>;
+		get(request: GetEventRequest, tenantId: TenantId): Promise<Event>;
+	};
+}
+
+/**
+ * audit.v1.AuditService: may this key do that, to which tenant; then convert, call, convert. The same for every protocol,
+ * REST included.
+ */
+export class AuditServiceCalls {
+	readonly #ingest: AuditServiceOptions["ingest"];
+	readonly #query: AuditServiceOptions["query"];
+
+	constructor({ ingest, query }: AuditServiceOptions) {
+		this.#ingest = ingest;
+		this.#query = query;
+	}
+
+	/** @param at where the event is in what the caller sent: violations' fields begin there */
+	async writeEvent(request: WriteEventRequest, principal: Principal, at = "event"): Promise<WriteEventResponse> {
+		const events = request.event ? [request.event] : [];
+		authorize(principal, "writeEvent", tenantsOf(events));
+		if (!request.event) throw invalidArgument([{ field: "event", message: "is required" }]);
+		refuse(findUnknownFields(WriteEventRequestSchema, request));
+		const [result] = await this.#ingest.accept(events, writerOf(principal), { atomic: false });
+		if (!result?.ok) throw errorWithin(at, result?.error);
+		return written(result);
+	}
+
+	async batchWrite(request: BatchWriteRequest, principal: Principal): Promise<BatchWriteResponse> {
+		authorize(principal, "batchWrite", tenantsOf(request.events));
+		refuse(findUnknownFields(BatchWriteRequestSchema, request));
+		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: "is unknown to this version" }]);
+		const atomic = request.mode === BatchWriteMode.ATOMIC;
+		const results = await this.#ingest.accept(request.events, writerOf(principal), { atomic });
+		return create(BatchWriteResponseSchema, { results: results.map(batchResult) });
+	}
+
+	async query(request: QueryRequest, principal: Principal): Promise<QueryResponse> {
+		const tenantId = tenantOf(request, principal);
+		authorize(principal, "query", tenantId ? [tenantId] : []);
+		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId)));
+	}
+
+	async getEvent(request: GetEventRequest, principal: Principal): Promise<GetEventResponse> {
+		const tenantId = tenantOf(request, principal);
+		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
+		return create(GetEventResponseSchema, { event: await this.#query.get(request, required(tenantId)) });
+	}
+}
+
+/** An item's error with its violations' fields as paths from the top of the request. */
+function errorWithin(at: string, error: AuditError | undefined): AuditError {
+	if (!error) throw new Error("an event has neither a receipt nor an error");
+	const { code, reason, retryAfterMs, cause } = error;
+	if (error.violations.length === 0) return error;
+	const violations = error.violations.map(({ field, message }) => ({
+		field: pathWithin(at, field) || "event",
+		message,
+	}));
+	const { message } = invalidArgument(violations);
+	return new AuditError(code, message, {
+		reason,
+		violations,
+		cause,
+		...(retryAfterMs !== undefined && { retryAfterMs }),
+	});
+}
+
+const MODES: ReadonlySet<BatchWriteMode> = new Set(Object.values(BatchWriteMode));
+
+function tenantsOf(events: readonly EventInput[]): Set<TenantId> {
+	return new Set(events.filter(({ tenantId }) => tenantId !== "").map(({ tenantId }) => tenantId as TenantId));
+}
+
+function refuse(violations: { field: string; message: string }[]): void {
+	if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
+}
+
+function writerOf(principal: Principal): Writer {
+	return {
+		door: "rpc",
+		keyId: principal.keyId,
+		boundTenant: boundTenant(principal),
+		mayWrite: (tenantId) => maySee(principal, tenantId),
+	};
+}
+
+/** The tenant a read is about; undefined if neither the request nor the key names one. */
+function tenantOf(request: { tenantId: string }, principal: Principal): TenantId | undefined {
+	if (request.tenantId === "") return boundTenant(principal);
+	if (isTenantId(request.tenantId)) return request.tenantId;
+	throw invalidArgument(
+		[{ field: "tenant_id", message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }],
+		"INVALID_REQUEST",
+	);
+}
+
+function required(tenantId: TenantId | undefined): TenantId {
+	if (tenantId) return tenantId;
+	const message = "is required unless the key is bound to one tenant";
+	throw invalidArgument([{ field: "tenant_id", message }], "INVALID_REQUEST");
+}
+
+function written({ event, duplicate }: Extract<ItemResult, { ok: true }>): WriteEventResponse {
+	return create(WriteEventResponseSchema, {
+		eventId: event.id,
+		occurredAt: timestampOf(event.occurredAt),
+		recordedAt: timestampOf(event.recordedAt),
+		duplicate,
+		receipt: { batchId: event.batchId, leafHash: event.leafHash },
+	});
+}
+
+function batchResult(result: ItemResult, i: number): BatchWriteResult {
+	if (result.ok) return create(BatchWriteResultSchema, { result: { case: "written", value: written(result) } });
+	const { code, reason, message, violations } = errorWithin(elementPath("events", i), result.error);
+	return create(BatchWriteResultSchema, { result: { case: "error", value: { code, reason, message, violations } } });
+}

@@ -1,0 +1,42 @@
+/** The bounds of the RPC and REST doors. */
+export const RPC_LIMITS = {
+	/** One request, after decompression: a batch's limit. */
+	requestBytes: 4 * 1024 * 1024,
+	/** Requests being read or handled together. Whoever comes then is turned away and may try again. */
+	inFlightBytes: 64 * 1024 * 1024,
+	/** How long a call may take. A caller may ask for less, not for more. */
+	writeMs: 15_000,
+	readMs: 30_000,
+	/** Error details in a gRPC trailer: clients refuse header blocks above 8 KiB or so. */
+	trailerDetailBytes: 4 * 1024,
+	/** How long a graceful end waits for calls in flight. */
+	drainMs: 20_000,
+} as const;
+
+/** node:http. */
+export const HTTP1_LIMITS = {
+	headersTimeout: 10_000,
+	requestTimeout: 30_000,
+	keepAliveTimeout: 65_000,
+	maxHeaderSize: 16 * 1024,
+	// A missing Host is answered by `guard`, like a malformed one.
+	requireHostHeader: false,
+} as const;
+
+/** node:http2. The frame limits answer floods: rapid reset (CVE-2023-44487), invalid and refused frames. */
+export const HTTP2_LIMITS = {
+	maxSessionInvalidFrames: 100,
+	maxSessionRejectedStreams: 100,
+	streamResetBurst: 200,
+	streamResetRate: 20,
+	maxHeaderListPairs: 64,
+	settings: { maxConcurrentStreams: 100, maxHeaderListSize: 16 * 1024, initialWindowSize: 256 * 1024 },
+} as const;
+
+export const CONNECTION_LIMITS = {
+	connections: 2_000,
+	/** Until the first bytes say which protocol a connection speaks. */
+	firstBytesMs: 10_000,
+	/** Until an HTTP/2 session without traffic is closed. */
+	idleSessionMs: 300_000,
+} as const;

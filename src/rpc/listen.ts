@@ -1,0 +1,73 @@
+import type { Authenticator } from "../auth/authenticator.ts";
+import type { Port } from "../config.ts";
+import type { Logger } from "../logger.ts";
+import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
+import { ByteBudget } from "./byte-budget.ts";
+import type { Route } from "./call.ts";
+import { guard } from "./guard.ts";
+import { RPC_LIMITS } from "./limits.ts";
+import { openPort } from "./port.ts";
+import { type Readiness, routeHealth } from "./route-health.ts";
+import { routeNowhere, routeRest } from "./route-rest.ts";
+import { routeRpcs } from "./route-rpcs.ts";
+
+export interface ListenOptions extends AuditServiceOptions {
+	readonly host: string;
+	readonly httpPort: Port;
+	readonly grpcPort: Port;
+	readonly authenticator: Authenticator;
+	readonly readiness: () => Promise<Readiness>;
+	readonly logger: Logger;
+	/** How long `close` waits for calls in flight. */
+	readonly drainMs?: number;
+}
+
+export interface Doors {
+	readonly httpUrl: string;
+	readonly grpcUrl: string;
+	/** Not ready from now on; no new connections; calls in flight finish, up to the drain time. */
+	close(): Promise<void>;
+}
+
+/**
+ * Opens the RPC door: on one port everything over HTTP/1.1 and HTTP/2, on the other the RPCs over HTTP/2.
+ *
+ * @throws Error with `code` EADDRINUSE and `port` if one of them is taken
+ */
+export async function listen(options: ListenOptions): Promise<Doors> {
+	const { host, authenticator, logger, drainMs = RPC_LIMITS.drainMs } = options;
+	let closing = false;
+	const readiness = async () => (closing ? SHUTTING_DOWN : options.readiness());
+	const door = {
+		calls: new AuditServiceCalls(options),
+		authenticator,
+		budget: new ByteBudget(RPC_LIMITS.inFlightBytes),
+	};
+	const rpcs = routeRpcs(door);
+	const everything = firstOf(rpcs, routeRest(door), routeHealth(readiness), routeNowhere);
+
+	const open = (protocol: "any" | "http2", { number }: Port, route: Route) =>
+		openPort({ host, port: number, protocol, handle: guard(route, logger) });
+	const http = await open("any", options.httpPort, everything);
+	const grpc = await open("http2", options.grpcPort, firstOf(rpcs, routeNowhere)).catch(async (error: unknown) => {
+		await http.close(0);
+		throw error;
+	});
+	const close = async () => {
+		closing = true;
+		await Promise.all([http.close(drainMs), grpc.close(drainMs)]);
+	};
+	return { httpUrl: http.url, grpcUrl: grpc.url, close };
+}
+
+const SHUTTING_DOWN: Readiness = { ready: false, degraded: ["shutting down"] };
+
+function firstOf(...routes: Route[]): Route {
+	return (request, response, call) => {
+		for (const route of routes) {
+			const answer = route(request, response, call);
+			if (answer) return answer;
+		}
+		return undefined;
+	};
+}

@@ -1,0 +1,32 @@
+import type { DescField, DescMessage, JsonObject, JsonValue, MessageShape } from "@bufbuild/protobuf";
+import type { Violation } from "../errors.ts";
+import { type Decoded, readJson } from "../event/decode.ts";
+
+/**
+ * Reads a request message from a URL's parameters: each field is one, under its name in the schema; a list is the
+ * parameter repeated. Made from the descriptor, so that a new filter needs nothing here.
+ */
+export function readParams<Desc extends DescMessage>(desc: Desc, params: URLSearchParams): Decoded<MessageShape<Desc>> {
+	const json: JsonObject = {};
+	const violations: Violation[] = [];
+	for (const name of new Set(params.keys())) {
+		const field = desc.fields.find((candidate) => candidate.name === name || candidate.jsonName === name);
+		const values = params.getAll(name).map((text) => valueOf(field, text));
+		if (!field) {
+			const known = desc.fields.map((candidate) => candidate.name).join(", ");
+			violations.push({ field: name, message: `is not a parameter; there are ${known}` });
+		} else if (field.fieldKind === "list") {
+			json[name] = values;
+		} else if (values.length > 1) {
+			violations.push({ field: name, message: "must be given once" });
+		} else if (values[0] !== undefined) {
+			json[name] = values[0];
+		}
+	}
+	return readJson(desc, json, violations);
+}
+
+/** Parameters are texts, as JSON's strings are: only an enum's number has to be told from its name. */
+function valueOf(field: DescField | undefined, text: string): JsonValue {
+	return field?.enum && /^-?\d{1,10}$/.test(text) ? Number(text) : text;
+}

@@ -1,0 +1,184 @@
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import type { Authenticator } from "../auth/authenticator.ts";
+import { AuditError, invalidArgument } from "../errors.ts";
+import { type Decoded, decodeEventJson, decodeJson } from "../event/decode.ts";
+import {
+	BatchWriteRequestSchema,
+	BatchWriteResponseSchema,
+	GetEventRequestSchema,
+	QueryRequestSchema,
+	QueryResponseSchema,
+	WriteEventRequestSchema,
+	WriteEventResponseSchema,
+} from "../gen/audit/v1/audit_service_pb.ts";
+import { EventSchema } from "../gen/audit/v1/event_pb.ts";
+import type { AuditServiceCalls } from "./audit-service.ts";
+import type { ByteBudget } from "./byte-budget.ts";
+import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
+import { deadlineOf } from "./deadline.ts";
+import { asAuditError, deadlineExceeded } from "./errors.ts";
+import { readBody } from "./rest-body.ts";
+import { restJson } from "./rest-json.ts";
+import { readParams } from "./rest-params.ts";
+import { sendError, sendJson } from "./rest-response.ts";
+
+export interface RestOptions {
+	readonly calls: AuditServiceCalls;
+	readonly authenticator: Authenticator;
+	readonly budget: ByteBudget;
+}
+
+interface RestCall {
+	readonly call: Call;
+	readonly params: URLSearchParams;
+	/** The last part of the path, where the route has one open. */
+	readonly id: string;
+	readonly readBody: () => Promise<Uint8Array>;
+}
+
+interface RestMethod {
+	/** The RPC it is another spelling of. */
+	readonly rpc: "writeEvent" | "batchWrite" | "query" | "getEvent";
+	run(rest: RestCall): Promise<JsonObject>;
+}
+
+const EVENTS = "/v1/audit/events";
+
+/** The REST routes: the RPCs again, for whoever has nothing but an HTTP client. */
+export function routeRest({ calls, authenticator, budget }: RestOptions): Route {
+	const resources = restResources(calls);
+	return (request, response, call) => {
+		const url = urlOf(request);
+		const path = url?.pathname ?? "";
+		const resource = resources.find(({ pattern }) => pattern.test(path));
+		if (!url || !resource) return undefined;
+		const id = resource.pattern.exec(path)?.[1] ?? "";
+		const method = request.method === "HEAD" ? resource.methods.GET : resource.methods[request.method ?? ""];
+		if (!method) return refuseMethod(request, response, call, Object.keys(resource.methods));
+		call.name = `REST ${method.rpc}`;
+		const { body, release } = budget.meter(request);
+		response.once("close", release);
+		const answer = async () => {
+			call.principal = await authenticator.authenticate((name) => headerOf(request, name));
+			const encoding = headerOf(request, "content-encoding");
+			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(body, encoding) });
+		};
+		return inTime(answer(), deadlineOf(method.rpc)).then(
+			(json) => sendJson(request, response, 200, json),
+			(error: unknown) => sendError(request, response, call, asAuditError(error)),
+		);
+	};
+}
+
+/** The answer to a path that is nobody's. */
+export const routeNowhere: Route = (request, response, call) => {
+	const error = new AuditError("not_found", "there is nothing at this path", { reason: "ROUTE_NOT_FOUND" });
+	return sendError(request, response, call, error);
+};
+
+interface RestResource {
+	readonly pattern: RegExp;
+	readonly methods: Readonly<Record<string, RestMethod>>;
+}
+
+function restResources(calls: AuditServiceCalls): RestResource[] {
+	const search: RestMethod = {
+		rpc: "query",
+		async run({ call, params }) {
+			const request = taken(readParams(QueryRequestSchema, params), "INVALID_REQUEST");
+			return restJson(QueryResponseSchema, await calls.query(request, principalOf(call)));
+		},
+	};
+	const write: RestMethod = {
+		rpc: "writeEvent",
+		async run({ call, params, readBody }) {
+			refuseParams(params);
+			const event = taken(decodeEventJson(await readBody()), "INVALID_EVENT");
+			const request = create(WriteEventRequestSchema, { event });
+			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, principalOf(call), ""));
+		},
+	};
+	const batch: RestMethod = {
+		rpc: "batchWrite",
+		async run({ call, params, readBody }) {
+			refuseParams(params);
+			const request = taken(decodeJson(BatchWriteRequestSchema, await readBody()), "INVALID_REQUEST");
+			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, principalOf(call)));
+		},
+	};
+	const get: RestMethod = {
+		rpc: "getEvent",
+		async run({ call, params, id }) {
+			const request = taken(readParams(GetEventRequestSchema, withId(params, id)), "INVALID_REQUEST");
+			const { event } = await calls.getEvent(request, principalOf(call));
+			if (!event) throw new Error("GetEvent answered without an event");
+			return restJson(EventSchema, event);
+		},
+	};
+	return [
+		{ pattern: new RegExp(`^${EVENTS}$`), methods: { GET: search, POST: write } },
+		{ pattern: new RegExp(`^${EVENTS}:batch$`), methods: { POST: batch } },
+		{ pattern: new RegExp(`^${EVENTS}/([^/]+)$`), methods: { GET: get } },
+	];
+}
+
+function urlOf(request: NodeRequest): URL | undefined {
+	return URL.parse(request.url ?? "", "http://audit.invalid") ?? undefined;
+}
+
+function headerOf(request: NodeRequest, name: string): string | undefined {
+	const value = request.headers[name];
+	return Array.isArray(value) ? value.join(", ") : value;
+}
+
+function refuseMethod(request: NodeRequest, response: NodeResponse, call: Call, methods: string[]): Promise<void> {
+	const allow = [...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"].join(", ");
+	if (request.method === "OPTIONS") {
+		response.writeHead(204, { allow });
+		response.end();
+		return Promise.resolve();
+	}
+	const error = new AuditError("invalid_argument", `the method must be one of ${allow}`, {
+		reason: "METHOD_NOT_ALLOWED",
+	});
+	return sendError(request, response, call, error, { status: 405, headers: { allow } });
+}
+
+function withId(params: URLSearchParams, encoded: string): URLSearchParams {
+	const all = new URLSearchParams(params);
+	try {
+		all.append("id", decodeURIComponent(encoded));
+	} catch {
+		throw invalidArgument([{ field: "id", message: "must be a UUID" }], "INVALID_REQUEST");
+	}
+	return all;
+}
+
+function refuseParams(params: URLSearchParams): void {
+	const violations = [...new Set(params.keys())].map((field) => ({
+		field,
+		message: "is not a parameter of this route",
+	}));
+	if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
+}
+
+/** What was decoded, or the error for what was wrong with it. */
+function taken<T>(decoded: Decoded<T>, reason: string): T {
+	if (decoded.ok) return decoded.input;
+	throw invalidArgument(
+		decoded.violations.map(({ field, message }) => ({ field: field || "body", message })),
+		reason,
+	);
+}
+
+async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
+	let timer: NodeJS.Timeout | undefined;
+	const late = new Promise<never>((_, reject) => {
+		timer = setTimeout(() => reject(deadlineExceeded()), limitMs);
+	});
+	try {
+		return await Promise.race([answer, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
