@@ -1,0 +1,117 @@
+import { type Command, Option } from "commander";
+import { createAuditClient } from "../client/index.ts";
+import { openAuditPublisher } from "../client/nats.ts";
+import { isTenantId } from "../event/admit.ts";
+import type { TenantId } from "../event/event.ts";
+import { Arrivals } from "./arrivals.ts";
+import { CommandError, type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
+import { ImportReport } from "./import-report.ts";
+import { mapRecords } from "./map-records.ts";
+import { publishEvents } from "./publish-events.ts";
+import { RecordFile } from "./record-file.ts";
+import { sendEvents } from "./send-events.ts";
+import { type AddressOptions, addAddressOptions, findService, readDevFile } from "./service-address.ts";
+
+interface ImportOptions extends AddressOptions {
+	tenant: string;
+	via: "rpc" | "nats";
+	natsUrl?: string;
+	output: "text" | "json";
+}
+
+/** `auditlog import`: streams a file of another system's records into a tenant's log. */
+export function importEvents(command: Command, commandLine: CommandLine): void {
+	command
+		.argument("<file>", 'NDJSON or {"Records": […]}, gzipped or not; - for standard input')
+		.addOption(new Option("--format <format>", "what the records are").choices(["cloudtrail"]).makeOptionMandatory())
+		.requiredOption("--tenant <id>", "the tenant to import into")
+		.addOption(new Option("--via <door>", "the door to take").choices(["rpc", "nats"]).default("rpc"))
+		.option("--nats-url <url>", "where NATS is (NATS_URL), for --via nats")
+		.addOption(
+			new Option("-o, --output <format>", "how to print the outcome").choices(["text", "json"]).default("text"),
+		);
+	addAddressOptions(command)
+		.addHelpText(
+			"after",
+			`
+Events keep the time and the id of their records: importing a file again, by either door, adds nothing.
+What cannot be imported is named on standard error by line, and the rest goes on.
+docs/import-cloudtrail.md says where every value of a record goes.
+
+Examples:
+  auditlog import --format cloudtrail --tenant acme events.ndjson.gz
+  auditlog import --format cloudtrail --tenant acme --via nats events.json
+
+Exit codes: 0 everything is in; 1 something is not; 2 the command was called wrongly.`,
+		)
+		.action(async (path: string, options: ImportOptions) => {
+			if (!isTenantId(options.tenant)) throw new UsageError("--tenant must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+			const file = await RecordFile.open(path, commandLine.stdin);
+			const report = new ImportReport(commandLine.stderr, file);
+			const importAll = options.via === "nats" ? importByNats : importByRpc;
+			try {
+				await importAll(commandLine, options, options.tenant, file, report);
+			} catch (error) {
+				commandLine.stderr.write(`stopped: ${report.summary("text")}`);
+				throw error;
+			}
+			await print(commandLine.stdout, report.summary(options.output));
+			if (!report.isComplete) commandLine.exitCode = EXIT.failed;
+		});
+}
+
+async function importByRpc(
+	commandLine: CommandLine,
+	options: ImportOptions,
+	tenantId: TenantId,
+	file: RecordFile,
+	report: ImportReport,
+): Promise<void> {
+	const client = createAuditClient(findService(commandLine, options));
+	try {
+		await sendEvents(client, mapRecords(file.records(), tenantId, report), ({ place }, sent) => {
+			if ("written" in sent) report.stored(sent.written.duplicate);
+			else report.rejected(place, sent.refused);
+		});
+	} finally {
+		report.finish();
+	}
+}
+
+async function importByNats(
+	commandLine: CommandLine,
+	options: ImportOptions,
+	tenantId: TenantId,
+	file: RecordFile,
+	report: ImportReport,
+): Promise<void> {
+	const publisher = await openAuditPublisher({ url: findNats(commandLine, options) });
+	const arrivals = new Arrivals();
+	try {
+		await publishEvents(publisher, mapRecords(file.records(), tenantId, report), (events, repeated) => {
+			report.acknowledged(events.length, repeated);
+			arrivals.expect(events.at(-1)?.event);
+		});
+		const service = serviceIfAny(commandLine, options);
+		if (service) report.arrived(await arrivals.wait(createAuditClient(service), tenantId));
+	} finally {
+		report.finish();
+		await publisher.close();
+	}
+}
+
+function findNats({ env }: CommandLine, options: ImportOptions): string {
+	const url = options.natsUrl ?? env.NATS_URL ?? readDevFile(env)?.nats_url;
+	if (url && url.split(",").every((part) => URL.canParse(part))) return url;
+	if (url) throw new CommandError("the URL of NATS must look like nats://localhost:4222");
+	throw new CommandError("no NATS found: start the service with `make run`, or give --nats-url or NATS_URL");
+}
+
+/** Publishing needs no key of the service; looking whether the events have arrived does. */
+function serviceIfAny(commandLine: CommandLine, options: ImportOptions) {
+	try {
+		return findService(commandLine, options);
+	} catch {
+		return undefined;
+	}
+}
