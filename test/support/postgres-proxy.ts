@@ -4,6 +4,8 @@ import { connect, createServer, type Socket } from "node:net";
 export type Fault =
 	/** The server commits; the reply never reaches the client. */
 	| "lose the reply"
+	/** The server commits; the reply is kept back, and the client waits for it. */
+	| "hold the reply"
 	/** The connection breaks before the server has seen it. */
 	| "break before"
 	/** The server is told to roll back instead, as when the transaction had failed: it answers ROLLBACK. */
@@ -16,6 +18,8 @@ export interface PostgresProxy {
 	next(fault: Fault): void;
 	/** How many COMMITs the fault has been applied to. */
 	readonly applied: number;
+	/** How many replies to COMMIT were kept back: so many transactions are committed whose writer does not know. */
+	readonly held: number;
 	close(): Promise<void>;
 }
 
@@ -28,6 +32,7 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 	const sockets = new Set<Socket>();
 	let pending: Fault | undefined;
 	let applied = 0;
+	let held = 0;
 
 	const server = createServer((client) => {
 		const upstream = connect(Number(target.port), target.hostname);
@@ -40,7 +45,7 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 				upstream.destroy();
 			});
 		}
-		let deaf = false;
+		let spoilt: Fault | undefined;
 		client.on("data", (chunk) => {
 			const at = pending && chunk.indexOf(COMMIT);
 			if (at === undefined || at < 0) return void upstream.write(chunk);
@@ -48,13 +53,14 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 			pending = undefined;
 			applied += 1;
 			if (fault === "break before") return void client.destroy();
-			deaf = fault === "lose the reply";
+			spoilt = fault;
 			const instead = fault === "roll back instead" ? ROLLBACK : COMMIT;
 			upstream.write(Buffer.concat([chunk.subarray(0, at), instead, chunk.subarray(at + COMMIT.length)]));
 		});
 		upstream.on("data", (chunk) => {
-			// The server has answered, so the commit is done: now the line is cut.
-			if (deaf) client.destroy();
+			// The server has answered, so the commit is done.
+			if (spoilt === "lose the reply") client.destroy();
+			else if (spoilt === "hold the reply") held += 1;
 			else client.write(chunk);
 		});
 	});
@@ -68,6 +74,9 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 		},
 		get applied() {
 			return applied;
+		},
+		get held() {
+			return held;
 		},
 		close: async () => {
 			for (const socket of sockets) socket.destroy();

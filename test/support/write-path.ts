@@ -62,5 +62,10 @@ export function aWriter(...tenants: string[]): Writer {
 
 /** An event that is admitted as it is. */
 export function anEvent(init: MessageInitShape<typeof EventSchema> = {}): Event {
-	return create(EventSchema, { tenantId: "acme", action: "user.login", actor: { id: "user-1" }, ...init });
+	const given: MessageInitShape<typeof EventSchema> = {
+		tenantId: "acme",
+		action: "user.login",
+		actor: { id: "user-1" },
+	};
+	return create(EventSchema, Object.assign(given, init));
 }

@@ -1,0 +1,94 @@
+import { Authenticator, findApiKeyIn } from "./auth/authenticator.ts";
+import { deriveKeys } from "./auth/secret.ts";
+import { Closer } from "./closer.ts";
+import type { Config } from "./config.ts";
+import { Ingest } from "./ingest/ingest.ts";
+import { NatsDoor } from "./ingest/nats-door.ts";
+import type { Logger } from "./logger.ts";
+import { startLoop } from "./loop.ts";
+import { Query } from "./query/query.ts";
+import { listen } from "./rpc/listen.ts";
+import { Appender } from "./storage/append.ts";
+import type { ChainHead } from "./storage/batch.ts";
+import { type Database, openDatabase } from "./storage/db.ts";
+import { Partitions } from "./storage/partitions.ts";
+import { Tenants } from "./storage/tenants.ts";
+
+export interface RunningServer {
+	readonly httpUrl: string;
+	readonly grpcUrl: string;
+	/** The NATS door, if it is configured. */
+	readonly natsDoor: NatsDoor | undefined;
+	/** Drains: the doors close, what was accepted is decided, then the connections end. */
+	close(): Promise<void>;
+}
+
+const PARTITION_CHECK_MS = 3_600_000;
+
+/**
+ * The whole service on one page. Built sink-first: each line uses only what stands above it, so closing in reverse
+ * drains the path from its source.
+ */
+export async function startServer(config: Config, logger: Logger): Promise<RunningServer> {
+	for (const name of config.unknownNames) logger.warn({ name }, "unknown setting ignored");
+	const closer = new Closer();
+	try {
+		const keys = deriveKeys(config.secret);
+		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
+		const partitions = new Partitions(db);
+		closer.add(
+			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
+			(loop) => loop.close(),
+		);
+
+		let natsDoor: NatsDoor | undefined;
+		const onAppended = (head: ChainHead) => natsDoor?.publishChainHead(head);
+		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
+		const tenants = new Tenants({ db, partitions, ...hashing, onAppended });
+		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
+		const ingest = closer.add(
+			new Ingest({
+				append: (writes) => appender.append(writes),
+				tenants,
+				autoCreateTenants: config.autoCreateTenants,
+				idSecret: keys.eventIds,
+				contentMacKey: keys.contentMacs,
+			}),
+			(i) => i.close(),
+		);
+		const query = new Query({ db, pageTokenKey: keys.pageTokens });
+		const authenticator = new Authenticator(findApiKeyIn(db.reader), keys);
+
+		if (config.natsUrl !== undefined) {
+			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
+			natsDoor.start();
+		}
+		const readiness = () => checkReadiness(db, natsDoor);
+		const { host, httpPort, grpcPort } = config;
+		const doors = closer.add(
+			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger }),
+			(l) => l.close(),
+		);
+		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
+		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
+	} catch (error) {
+		await closer.close();
+		throw error;
+	}
+}
+
+/** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */
+async function checkReadiness(
+	db: Database,
+	natsDoor: NatsDoor | undefined,
+): Promise<{ ready: boolean; degraded: string[] }> {
+	const degraded: string[] = [];
+	const ready = await db.writer.query("SELECT").then(
+		() => true,
+		() => false,
+	);
+	if (!ready) degraded.push("database: away");
+	if (!natsDoor) degraded.push("nats: not configured");
+	else degraded.push(...natsDoor.degraded());
+	return { ready, degraded };
+}

@@ -1,0 +1,56 @@
+import { randomBytes } from "node:crypto";
+import { Client } from "pg";
+import { createApiKey } from "../../src/auth/api-keys.ts";
+import type { Role } from "../../src/auth/principal.ts";
+import { deriveKeys } from "../../src/auth/secret.ts";
+import { loadConfig } from "../../src/config.ts";
+import type { TenantId } from "../../src/event/event.ts";
+import { createLogger } from "../../src/logger.ts";
+import { type RunningServer, startServer } from "../../src/server.ts";
+import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts";
+
+/** The whole service in this process, on a database of its own, without the NATS door. */
+export interface RpcService extends RunningServer {
+	readonly database: TestDatabase;
+	/** Makes a key and returns its text. */
+	createKey(role: Role, tenants: readonly string[] | "all"): Promise<string>;
+	/** Stops the service and drops the database. */
+	end(): Promise<void>;
+}
+
+/** The service with a database. Tenants are created by the first write to them. */
+export async function startRpcService(): Promise<RpcService> {
+	const database = await createTestDatabase();
+	const config = loadConfig({
+		DATABASE_URL: database.url,
+		AUDIT_SECRET: testSecret(),
+		AUDIT_AUTO_CREATE_TENANTS: "true",
+		HTTP_PORT: "0",
+		GRPC_PORT: "0",
+	});
+	const server = await startServer(config, createLogger("silent"));
+	return {
+		...server,
+		database,
+		createKey: (role, tenants) => createKey(database.url, role, tenants),
+		async end() {
+			await server.close();
+			await database.drop();
+		},
+	};
+}
+
+/** Makes a key straight in a database, as `auditlog key create` does. */
+export async function createKey(url: string, role: Role, tenants: readonly string[] | "all"): Promise<string> {
+	const admin = new Client({ connectionString: url });
+	await admin.connect();
+	try {
+		return await createApiKey(admin, deriveKeys(testSecret()), {
+			name: `test ${randomBytes(3).toString("hex")}`,
+			role,
+			tenants: tenants as readonly TenantId[] | "all",
+		});
+	} finally {
+		await admin.end();
+	}
+}
