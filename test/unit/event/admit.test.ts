@@ -19,7 +19,12 @@ const V7 = "01977300-0000-7000-8000-000000000001";
 const V4 = "6f1a4b58-3d3b-4b43-9f0e-3b1f6a0c2d11";
 
 function anEvent(init: MessageInitShape<typeof EventSchema> = {}): Event {
-	return create(EventSchema, { tenantId: "acme", action: "user.login", actor: { id: "user-1" }, ...init });
+	const given: MessageInitShape<typeof EventSchema> = {
+		tenantId: "acme",
+		action: "user.login",
+		actor: { id: "user-1" },
+	};
+	return create(EventSchema, Object.assign(given, init));
 }
 
 function admitted(init: MessageInitShape<typeof EventSchema> = {}, by: Partial<Admission> = {}) {

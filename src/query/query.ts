@@ -1,0 +1,46 @@
+import type { TenantId } from "../event/event.ts";
+import type { GetEventRequest, QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
+import type { Event } from "../gen/audit/v1/event_pb.ts";
+import type { Database } from "../storage/db.ts";
+import { parseSearch } from "./filter.ts";
+import { getEvent, parseEventKey } from "./get.ts";
+import { issuePageToken, openPageToken } from "./page-token.ts";
+import { PAGE_LIMITS, type PageLimits, search } from "./search.ts";
+
+export interface QueryOptions {
+	readonly db: Database;
+	/** `DerivedKeys.pageTokens`. */
+	readonly pageTokenKey: Uint8Array;
+	readonly limits?: PageLimits;
+	/** Milliseconds since 1970. */
+	readonly now?: () => number;
+}
+
+/** Answers questions about a tenant's events. The tenant is the one access control resolved, whatever the request says. */
+export class Query {
+	readonly #db: Database;
+	readonly #pageTokenKey: Uint8Array;
+	readonly #limits: PageLimits;
+	readonly #now: () => number;
+
+	constructor({ db, pageTokenKey, limits = PAGE_LIMITS, now = Date.now }: QueryOptions) {
+		this.#db = db;
+		this.#pageTokenKey = pageTokenKey;
+		this.#limits = limits;
+		this.#now = now;
+	}
+
+	/** One page. @throws AuditError invalid_argument with every violation, deadline_exceeded, unavailable */
+	async search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }> {
+		const checked = parseSearch(request, tenantId);
+		const { pageToken } = request;
+		const cursor = pageToken ? openPageToken(this.#pageTokenKey, checked, pageToken, this.#now()) : undefined;
+		const { events, next } = await search(this.#db, checked, cursor, this.#limits);
+		return { events, nextPageToken: next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "" };
+	}
+
+	/** One event. @throws AuditError invalid_argument with every violation, not_found, failed_precondition, unavailable */
+	async get(request: GetEventRequest, tenantId: TenantId): Promise<Event> {
+		return getEvent(this.#db, parseEventKey(request, tenantId));
+	}
+}

@@ -1,0 +1,147 @@
+import { toBinary } from "@bufbuild/protobuf";
+import pg from "pg";
+import { AuditError } from "../errors.ts";
+import type { EventId, Micros } from "../event/event.ts";
+import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
+import { type Database, inTenant } from "../storage/db.ts";
+import { microsOfColumn, renderEvent } from "../storage/stored-row.ts";
+import type { Search } from "./filter.ts";
+import type { Cursor } from "./page-token.ts";
+import { type FoundRow, type Window, windowStatement } from "./window-statement.ts";
+
+export interface PageLimits {
+	/** The events of a page together, as JSON and as protobuf. */
+	readonly bytes: number;
+	/** No further window is opened after it: the page ends there, and a search for something rare goes on with the next. */
+	readonly millis: number;
+}
+
+/** 3 MiB: protobuf libraries refuse messages above 4 by default. 5 s: well within a caller's deadline of 30. */
+export const PAGE_LIMITS: PageLimits = { bytes: 3 * 1024 * 1024, millis: 5_000 };
+
+export interface Page {
+	readonly events: Event[];
+	/** Where the next page begins; undefined at the true end only. */
+	readonly next: Cursor | undefined;
+}
+
+/**
+ * Finds the events after `cursor`, at most a page of them. Walks the partitions from the search's near end, one
+ * statement for each, and stops when the page is full. Events never change and never leave their place in the order, so
+ * whatever is written meanwhile, a place stays a place: nothing is repeated or skipped.
+ *
+ * @throws AuditError unavailable, deadline_exceeded
+ */
+export async function search(
+	db: Database,
+	query: Search,
+	cursor: Cursor | undefined,
+	limits: PageLimits = PAGE_LIMITS,
+): Promise<Page> {
+	const { rows, next } = await inTenant(db, query.tenantId, (client) => gather(client, query, cursor, limits));
+	return cutToSize(rows, rows.map(renderEvent), next, limits.bytes);
+}
+
+interface Gathered {
+	readonly rows: FoundRow[];
+	readonly next: Cursor | undefined;
+}
+
+async function gather(
+	client: pg.PoolClient,
+	query: Search,
+	cursor: Cursor | undefined,
+	limits: PageLimits,
+): Promise<Gathered> {
+	const deadline = performance.now() + limits.millis;
+	const rows: FoundRow[] = [];
+	let bytes = 0;
+	for (const [n, window] of windows(await partitions(client), query, cursor).entries()) {
+		// The first window is always searched: every page gets on.
+		if (n > 0 && performance.now() >= deadline) return { rows, next: entryOf(window, query) };
+		// One row more than the page holds tells whether there is another page.
+		const wanted = { rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
+		const found = await client.query<FoundRow>(windowStatement(query, window, cursor, wanted)).catch(rethrowTooSlow);
+		for (const row of found.rows) bytes += row.bytes;
+		rows.push(...found.rows);
+		if (rows.length > query.pageSize) rows.length = query.pageSize;
+		else if (bytes < limits.bytes) continue;
+		return { rows, next: placeOf(rows.at(-1)) };
+	}
+	return { rows, next: undefined };
+}
+
+/**
+ * Asked anew for every page, in its own transaction: with a list from a moment ago, the first event of a month that had
+ * no partition then would be skipped.
+ */
+async function partitions(client: pg.PoolClient): Promise<Window[]> {
+	const { rows } = await client.query<{ from_us: string; to_us: string }>(
+		`SELECT (extract(epoch FROM starts_at) * 1000000)::bigint AS from_us,
+			(extract(epoch FROM ends_at) * 1000000)::bigint AS to_us
+		FROM audit.partitions() ORDER BY starts_at`,
+	);
+	return rows.map((row) => ({ from: microsOfColumn(row.from_us), to: microsOfColumn(row.to_us) }));
+}
+
+/** The parts of the partitions that can hold what is still to be found, in the search's direction. */
+function windows(all: Window[], query: Search, cursor: Cursor | undefined): Window[] {
+	const { newestFirst, occurredAfter, occurredBefore } = query;
+	const clipped = all
+		.map(({ from, to }) => ({
+			from: later(later(from, occurredAfter), newestFirst ? undefined : cursor?.occurredAt),
+			// Events of the cursor's own microsecond may still be to come.
+			to: earlier(earlier(to, occurredBefore), newestFirst && cursor ? after(cursor.occurredAt) : undefined),
+		}))
+		.filter(({ from, to }) => from < to);
+	return newestFirst ? clipped.reverse() : clipped;
+}
+
+function later(a: Micros, b: Micros | undefined): Micros {
+	return b !== undefined && b > a ? b : a;
+}
+
+function earlier(a: Micros, b: Micros | undefined): Micros {
+	return b !== undefined && b < a ? b : a;
+}
+
+function after(micros: Micros): Micros {
+	return (micros + 1n) as Micros;
+}
+
+/** The place just outside a window, where a search comes in: no event of the window lies before it. */
+function entryOf(window: Window, query: Search): Cursor {
+	if (query.newestFirst) return { occurredAt: window.to, id: "00000000-0000-0000-0000-000000000000" as EventId };
+	return { occurredAt: (window.from - 1n) as Micros, id: "ffffffff-ffff-ffff-ffff-ffffffffffff" as EventId };
+}
+
+function placeOf(row: FoundRow | undefined): Cursor | undefined {
+	return row && { occurredAt: microsOfColumn(row.occurred_us), id: row.id };
+}
+
+/** PostgreSQL's own time limit for one statement: the database is well, the search is too wide for what it seeks. */
+function rethrowTooSlow(error: unknown): never {
+	if (!(error instanceof pg.DatabaseError) || error.code !== "57014") throw error;
+	throw new AuditError("deadline_exceeded", "the search took too long; give a shorter time range or other filters", {
+		reason: "SEARCH_TOO_SLOW",
+		cause: error,
+	});
+}
+
+/** What an event has besides its units (key, times, hash, names of fields), at most. */
+const FRAME_BYTES = 1024;
+/** How much longer a value can be in protobuf than in JSON: a list of digits has 2 bytes for each there and 11 here. */
+const WORST_RATIO = 6;
+
+/** Ends the page before the event that would make it too big. The gathered text is close; this is exact. */
+function cutToSize(rows: FoundRow[], events: Event[], next: Cursor | undefined, limit: number): Page {
+	const atMost = rows.reduce((sum, row) => sum + row.bytes * WORST_RATIO + FRAME_BYTES, 0);
+	if (atMost <= limit) return { events, next };
+	let bytes = 0;
+	for (const [i, event] of events.entries()) {
+		const json = (rows[i]?.bytes ?? 0) + FRAME_BYTES;
+		bytes += Math.max(json, toBinary(EventSchema, event).byteLength + 8);
+		if (bytes > limit && i > 0) return { events: events.slice(0, i), next: placeOf(rows[i - 1]) };
+	}
+	return { events, next };
+}

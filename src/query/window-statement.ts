@@ -1,0 +1,151 @@
+import {
+	DummyDriver,
+	Kysely,
+	PostgresAdapter,
+	PostgresIntrospector,
+	PostgresQueryCompiler,
+	type RawBuilder,
+	type SqlBool,
+	sql,
+} from "kysely";
+import type { QueryConfig } from "pg";
+import { type Micros, UNIT_PATHS } from "../event/event.ts";
+import { rfc3339 } from "../event/time.ts";
+import { STORED_COLUMNS, type StoredRow } from "../storage/stored-row.ts";
+import type { Search } from "./filter.ts";
+import type { Cursor } from "./page-token.ts";
+
+/** Part of one partition: from inclusive, to exclusive. */
+export interface Window {
+	readonly from: Micros;
+	readonly to: Micros;
+}
+
+export interface WindowLimits {
+	/** At most so many rows, */
+	readonly rows: number;
+	/** and none after those that have so many bytes together: memory stays bounded whatever the rows hold. */
+	readonly bytes: number;
+}
+
+/** What a window's statement selects: `bytes` counts the text of the row's units. */
+export type FoundRow = StoredRow & { bytes: number };
+
+/**
+ * The statement that finds a search's rows in one window after the cursor, in order. Its time bounds are constants, so
+ * PostgreSQL plans, locks and opens the window's partition alone; tenant, time and cursor are a range of its primary key.
+ */
+export function windowStatement(
+	search: Search,
+	window: Window,
+	cursor: Cursor | undefined,
+	limits: WindowLimits,
+): QueryConfig {
+	const direction = search.newestFirst ? "desc" : "asc";
+	const found = compiler
+		.selectFrom("audit.events")
+		.selectAll()
+		.select(UNIT_BYTES.as("bytes"))
+		.where("tenant_id", "=", search.tenantId)
+		.where("occurred_at", ">=", timestamp(window.from))
+		.where("occurred_at", "<", timestamp(window.to))
+		.where((eb) => eb.and([...afterCursor(search, cursor), ...filters(search)]))
+		.orderBy("occurred_at", direction)
+		.orderBy("id", direction)
+		.limit(limits.rows);
+	const order = sql.raw(`occurred_at ${direction}, id ${direction}`);
+	const { sql: text, parameters } = sql`
+		SELECT ${sql.raw(STORED_COLUMNS.join(", "))}, bytes FROM (
+			SELECT *, sum(bytes) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+			FROM ${found} AS found
+		) AS counted
+		WHERE coalesce(bytes_before, 0) < ${limits.bytes}
+		ORDER BY ${order}`.compile(compiler);
+	return { text, values: [...parameters] };
+}
+
+/** The columns of `audit.events` that searches look at. */
+interface EventsTable {
+	tenant_id: string;
+	occurred_at: string;
+	id: string;
+	category: number;
+	severity: number;
+	outcome: number;
+	action: string;
+	source: string | null;
+	actor_id: string | null;
+	resource_type: string | null;
+	resource_id: string | null;
+	u_resources: string | null;
+}
+
+/** Kysely as a writer of SQL: the statements run on the connection of the tenant's transaction. */
+const compiler = new Kysely<{ "audit.events": EventsTable }>({
+	dialect: {
+		createAdapter: () => new PostgresAdapter(),
+		createDriver: () => new DummyDriver(),
+		createIntrospector: (db) => new PostgresIntrospector(db),
+		createQueryCompiler: () => new PostgresQueryCompiler(),
+	},
+});
+
+/** Read from the values' headers: nothing is decompressed or fetched for it. */
+const UNIT_BYTES = sql<number>`${sql.raw(UNIT_PATHS.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
+
+function timestamp(micros: Micros): RawBuilder<string> {
+	return sql`${rfc3339(micros)}::timestamptz`;
+}
+
+type Condition = RawBuilder<SqlBool>;
+
+function afterCursor(search: Search, cursor: Cursor | undefined): Condition[] {
+	if (!cursor) return [];
+	const beyond = sql.raw(search.newestFirst ? "<" : ">");
+	return [sql`(occurred_at, id) ${beyond} (${timestamp(cursor.occurredAt)}, ${cursor.id}::uuid)`];
+}
+
+function filters(search: Search): Condition[] {
+	return [
+		...anyOf("actor_id", search.actorIds, "text[]"),
+		...actionFilter(search),
+		...anyOf("category", search.categories, "integer[]"),
+		...anyOf("severity", search.severities, "integer[]"),
+		...anyOf("outcome", search.outcomes, "integer[]"),
+		...anyOf("source", search.sources, "text[]"),
+		...resourceFilter(search),
+	];
+}
+
+function anyOf(column: keyof EventsTable, values: readonly unknown[], type: "text[]" | "integer[]"): Condition[] {
+	if (values.length === 0) return [];
+	return [sql`${sql.ref(column)} = any(${values}::${sql.raw(type)})`];
+}
+
+function actionFilter({ actions, actionPrefixes }: Search): Condition[] {
+	if (actions.length === 0 && actionPrefixes.length === 0) return [];
+	return [sql`(action = any(${actions}::text[]) OR action ^@ any(${actionPrefixes}::text[]))`];
+}
+
+/**
+ * The primary resource has columns; the related ones are found in the hashed text. Parsing it is dear, so rows that
+ * cannot match are passed over first: RFC 8785 spells a string in one way only, that of JSON.stringify.
+ */
+function resourceFilter({ resourceType: type, resourceId: id }: Search): Condition[] {
+	if (type === undefined && id === undefined) return [];
+	const all = (...conditions: (Condition | false)[]) => sql.join(conditions.filter(Boolean), sql` AND `);
+	const primary = all(type !== undefined && sql`resource_type = ${type}`, id !== undefined && sql`resource_id = ${id}`);
+	const plausible = all(
+		sql`u_resources LIKE '%"related_resources":%'`,
+		type !== undefined && sql`strpos(u_resources, ${JSON.stringify(type)}) > 0`,
+		id !== undefined && sql`strpos(u_resources, ${JSON.stringify(id)}) > 0`,
+	);
+	const related = all(
+		type !== undefined && sql`related ->> 'type' = ${type}`,
+		id !== undefined && sql`related ->> 'id' = ${id}`,
+	);
+	return [
+		sql`(${primary} OR ${plausible} AND EXISTS (
+			SELECT FROM jsonb_array_elements(u_resources::jsonb -> 'related_resources') AS related WHERE ${related}))`,
+	];
+}

@@ -1,0 +1,194 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator } from "@bufbuild/protovalidate";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { AuditError } from "../../../src/errors.ts";
+import type { TenantId } from "../../../src/event/event.ts";
+import { Order, type QueryRequest, QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
+import { Category, Outcome, Severity } from "../../../src/gen/audit/v1/event_pb.ts";
+import { parseSearch } from "../../../src/query/filter.ts";
+
+const acme = "acme" as TenantId;
+const request = (init: MessageInitShape<typeof QueryRequestSchema> = {}) => create(QueryRequestSchema, init);
+
+/** The fields refused, with their messages. */
+function violations(init: MessageInitShape<typeof QueryRequestSchema>): Record<string, string> {
+	return violationsOf(request(init));
+}
+
+function violationsOf(message: QueryRequest): Record<string, string> {
+	try {
+		parseSearch(message, acme);
+		return {};
+	} catch (error) {
+		if (!(error instanceof AuditError)) throw error;
+		expect([error.code, error.reason]).toEqual(["invalid_argument", "INVALID_QUERY"]);
+		return Object.fromEntries(error.violations.map(({ field, message: text }) => [field, text]));
+	}
+}
+
+const second = (seconds: number, nanos = 0) => ({ seconds: BigInt(seconds), nanos });
+
+describe("a search", () => {
+	test("without filters is the tenant's newest 50 events", () => {
+		expect(parseSearch(request(), acme)).toEqual({
+			tenantId: "acme",
+			newestFirst: true,
+			pageSize: 50,
+			occurredAfter: undefined,
+			occurredBefore: undefined,
+			actorIds: [],
+			actions: [],
+			actionPrefixes: [],
+			categories: [],
+			severities: [],
+			outcomes: [],
+			sources: [],
+			resourceType: undefined,
+			resourceId: undefined,
+		});
+	});
+
+	test("is of the tenant that access control resolved, whatever the request names", () => {
+		expect(parseSearch(request({ tenantId: "globex" }), acme).tenantId).toBe("acme");
+	});
+
+	test("has a page of 50 when none is asked for, of 1,000 when more is, and of what is asked for otherwise", () => {
+		const sizes = [0, 1, 1000, 1001, 2_147_483_647].map(
+			(pageSize) => parseSearch(request({ pageSize }), acme).pageSize,
+		);
+		expect(sizes).toEqual([50, 1, 1000, 1000, 1000]);
+	});
+
+	test("is newest first unless the oldest are asked for", () => {
+		const orders = [Order.UNSPECIFIED, Order.NEWEST_FIRST, Order.OLDEST_FIRST];
+		expect(orders.map((order) => parseSearch(request({ order }), acme).newestFirst)).toEqual([true, true, false]);
+	});
+
+	test("cuts its times off to the microsecond, as events are cut off, before 1970 too", () => {
+		const search = parseSearch(
+			request({ occurredAfter: second(-2, 1999), occurredBefore: second(1, 999_999_999) }),
+			acme,
+		);
+		expect([search.occurredAfter, search.occurredBefore]).toEqual([-1_999_999n, 1_999_999n]);
+	});
+
+	test("takes lists as sets and tells names of actions from their beginnings", () => {
+		const actions = ["user.login", "user.*", "file.read", "user.login", "*"];
+		const search = parseSearch(request({ actions, severities: [7, 2, 7] }), acme);
+		expect(search.actions).toEqual(["file.read", "user.login"]);
+		expect(search.actionPrefixes).toEqual(["", "user."]);
+		expect(search.severities).toEqual([2, 7]);
+	});
+
+	test("may ask for events without a category, and for numbers this version has no name for", () => {
+		const search = parseSearch(
+			request({
+				categories: [Category.UNSPECIFIED, 4711 as Category],
+				severities: [99 as Severity],
+				outcomes: [-1 as Outcome],
+			}),
+			acme,
+		);
+		expect(search.categories).toEqual([0, 4711]);
+		expect(search.severities).toEqual([99]);
+		expect(search.outcomes).toEqual([-1]);
+	});
+
+	test("may begin and end at the same moment", () => {
+		expect(violations({ occurredAfter: second(5), occurredBefore: second(5) })).toEqual({});
+	});
+});
+
+describe("a bad search", () => {
+	test("is refused with all that is wrong with it at once", () => {
+		const found = violations({
+			pageSize: -1,
+			order: 9 as Order,
+			occurredAfter: second(1, 1_000_000_000),
+			occurredBefore: second(-62_135_596_801),
+			actorIds: ["ok", ""],
+			actions: ["user.login", "User.Login", "a*b", "*"],
+			severities: [Severity.UNSPECIFIED],
+			outcomes: [Outcome.SUCCESS, Outcome.UNSPECIFIED],
+			sources: ["tab\there", "\ud800"],
+			resourceType: "\0",
+			resourceId: "é".repeat(129),
+		});
+		expect(Object.keys(found).sort()).toEqual([
+			"actions[1]",
+			"actions[2]",
+			"actor_ids[1]",
+			"occurred_after",
+			"occurred_before",
+			"order",
+			"outcomes[1]",
+			"page_size",
+			"resource_id",
+			"resource_type",
+			"severities[0]",
+			"sources[0]",
+			"sources[1]",
+		]);
+	});
+
+	test("does not end before it begins", () => {
+		expect(violations({ occurredAfter: second(6), occurredBefore: second(5) })).toEqual({
+			occurred_before: "must not be earlier than occurred_after",
+		});
+	});
+
+	test("has lists of 100 at most, and one violation for a longer one, however long", () => {
+		const ids = Array.from({ length: 101 }, (_, i) => `u${i}`);
+		expect(violations({ actorIds: ids.slice(1) })).toEqual({});
+		expect(violations({ actorIds: ids })).toEqual({ actor_ids: "must not have more than 100 items" });
+		expect(violations({ actions: Array.from({ length: 5000 }, () => "BAD") })).toEqual({
+			actions: "must not have more than 100 items",
+		});
+	});
+
+	test("has identifiers of 256 bytes at most", () => {
+		expect(violations({ resourceType: "x".repeat(256), actorIds: ["é".repeat(128)] })).toEqual({});
+		expect(
+			Object.keys(violations({ resourceType: "x".repeat(257), actorIds: [`${"é".repeat(128)}x`] })).sort(),
+		).toEqual(["actor_ids[0]", "resource_type"]);
+	});
+
+	test("is never told back what it sent", () => {
+		const secret = "s3cr3t\u0007";
+		const found = violations({ actorIds: [secret], actions: [secret], sources: [secret], resourceId: secret });
+		expect(Object.keys(found)).toHaveLength(4);
+		expect(JSON.stringify(found)).not.toContain("s3cr3t");
+	});
+});
+
+test("whatever the annotations of the contract refuse is refused, under the same path", () => {
+	const validator = createValidator();
+	const text = fc.oneof(
+		fc.string({ unit: "binary", maxLength: 300 }),
+		fc.constantFrom("", "user.login", "a.*", "*", "x".repeat(257)),
+	);
+	const numbers = fc.array(fc.integer({ min: -1, max: 9 }), { maxLength: 3 });
+	const requests = fc.record({
+		pageSize: fc.integer({ min: -3, max: 2000 }),
+		actorIds: fc.oneof(fc.array(text, { maxLength: 3 }), fc.constant(Array.from({ length: 101 }, () => "u"))),
+		actions: fc.array(text, { maxLength: 4 }),
+		categories: numbers,
+		severities: numbers,
+		outcomes: numbers,
+		sources: fc.array(text, { maxLength: 3 }),
+		resourceType: text,
+		resourceId: text,
+	});
+	fc.assert(
+		fc.property(requests, (init) => {
+			const message = request(init as MessageInitShape<typeof QueryRequestSchema>);
+			const result = validator.validate(QueryRequestSchema, message);
+			const expected = (result.violations ?? []).map((violation) => pathToString(violation.field));
+			const found = Object.keys(violationsOf(message));
+			expect(found).toEqual(expect.arrayContaining(expected));
+		}),
+		{ numRuns: 300 },
+	);
+});
