@@ -36,7 +36,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
 		const scratchDir = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
 		// PostgreSQL may run as another user, who must be able to pass.
 		chmodSync(scratchDir, 0o711);
-		closer.add(scratchDir, (path) => rmSync(path, { recursive: true, force: true }));
+		closer.add(scratchDir, removeScratchDir);
 		const postgres = closer.add(
 			await startPostgres({ dataDir: join(scratchDir, "postgres"), settings: { max_connections: "300" } }),
 			(server) => server.stop(),
@@ -69,16 +69,21 @@ async function migrateTemplate(adminUrl: string): Promise<void> {
 	await migrate({ databaseUrl: adminUrl.replace(/\/postgres$/, `/${TEMPLATE}`), secret: SECRET });
 }
 
-/** Servers and folders of runs that were killed: the folder's name holds the number of the process it belonged to. */
+/** Runs that were killed left their folders: each name holds the number of the process it belonged to. */
 async function sweepKilledRuns(): Promise<void> {
 	for (const name of readdirSync(tmpdir())) {
 		const owner = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
-		if (owner === undefined || isRunning(Number(owner))) continue;
-		const scratchDir = join(tmpdir(), name);
-		for (const server of readdirSync(scratchDir)) {
-			const directory = join(scratchDir, server);
-			await endLeftovers({ postgres: directory, nats: directory });
-		}
-		rmSync(scratchDir, { recursive: true, force: true });
+		if (owner !== undefined && !isRunning(Number(owner))) await removeScratchDir(join(tmpdir(), name));
 	}
+}
+
+/** Removes a run's folder, after ending the servers in it that their tests did not get to stop. */
+async function removeScratchDir(scratchDir: string): Promise<void> {
+	for (const name of readdirSync(scratchDir)) {
+		const directory = join(scratchDir, name);
+		await endLeftovers({ postgres: directory, nats: directory });
+		// A development run's folder holds both.
+		await endLeftovers({ postgres: join(directory, "postgres"), nats: join(directory, "nats") });
+	}
+	rmSync(scratchDir, { recursive: true, force: true });
 }

@@ -120,14 +120,29 @@ function outcomeStyle({ outcome }: Event) {
 }
 
 function pad(text: string, width: number): string {
-	const missing = width - displayWidth(text);
-	if (missing >= 0) return text + " ".repeat(missing);
-	let shown = "";
-	for (const character of text) {
-		if (displayWidth(shown + character) > width - 1) break;
-		shown += character;
+	const shown = displayWidth(text) > width ? shorten(text, width) : text;
+	return shown + " ".repeat(width - displayWidth(shown));
+}
+
+/** Cuts the middle out: names tell most at their ends, ARNs above all. */
+function shorten(text: string, width: number): string {
+	const characters = [...text];
+	const half = Math.floor((width - 1) / 2);
+	const tail = take(characters.toReversed(), half).toReversed();
+	const head = take(characters, width - 1 - displayWidth(tail.join("")));
+	return `${head.join("")}…${tail.join("")}`;
+}
+
+/** The first characters that fit. */
+function take(characters: string[], width: number): string[] {
+	const taken: string[] = [];
+	let room = width;
+	for (const character of characters) {
+		room -= displayWidth(character);
+		if (room < 0) break;
+		taken.push(character);
 	}
-	return pad(`${shown}…`, width);
+	return taken;
 }
 
 /** What callers sent must not move the cursor, change colours or reverse the reading order of somebody's terminal. */

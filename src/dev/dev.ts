@@ -40,7 +40,7 @@ export async function startDev(env: Environment): Promise<{ stop(): Promise<void
 			...(postgres && { DATABASE_URL: postgres.url }),
 			...(nats && "url" in nats && { NATS_URL: nats.url }),
 		});
-		await migrate({ databaseUrl: config.databaseUrl, secret: config.secret });
+		await prepareDatabase(config);
 		const demo = await seedDemoTenants(config.databaseUrl, config.secret, logger);
 		const server = closer.add(await startOnFreePorts(config, logger), (running) => running.close());
 		await natsReached(server);
@@ -63,8 +63,7 @@ export async function setUpDev(env: Environment): Promise<{ applied: string[] }>
 		const dataDir = closer.add(await claimDataDir(settings.dataDir), (claimed) => claimed.release());
 		const postgres = await databaseFor(env, dataDir, closer, createLogger(settings.logLevel));
 		const own = { AUDIT_SECRET: dataDir.secret, ...(postgres && { DATABASE_URL: postgres.url }) };
-		const { databaseUrl, secret } = readSettings(env, own);
-		return await migrate({ databaseUrl, secret });
+		return await prepareDatabase(readSettings(env, own));
 	} finally {
 		await closer.close();
 	}
@@ -95,6 +94,18 @@ async function databaseFor(env: Environment, dataDir: DataDir, closer: Closer, l
 	const postgres = await start(POSTGRES_PORT);
 	closer.add(supervise("postgres", postgres, start, logger), (supervised) => supervised.stop());
 	return postgres;
+}
+
+async function prepareDatabase({ databaseUrl, secret }: Config): Promise<{ applied: string[] }> {
+	try {
+		return await migrate({ databaseUrl, secret });
+	} catch (error) {
+		// What PostgreSQL and sockets report has a code.
+		if (typeof (error as { code?: unknown }).code !== "string") throw error;
+		const { host, pathname } = new URL(databaseUrl);
+		const why = `the database ${host}${pathname} cannot be used: ${(error as Error).message}`;
+		throw new CannotStart(why, { cause: error });
+	}
 }
 
 /** A nats-server of our own, or why there is none; undefined when the environment names one. */

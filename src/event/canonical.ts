@@ -1,6 +1,6 @@
-import { ActorTypeSchema, CategorySchema, OutcomeSchema, SeveritySchema } from "../gen/audit/v1/event_pb.ts";
-import type { Actor, ResourceRef } from "../gen/audit/v1/event_pb.ts";
 import type { DescEnum } from "@bufbuild/protobuf";
+import type { Actor, ResourceRef } from "../gen/audit/v1/event_pb.ts";
+import { ActorTypeSchema, CategorySchema, OutcomeSchema, SeveritySchema } from "../gen/audit/v1/event_pb.ts";
 import type { Door, EventInput } from "./event.ts";
 import { encodeOwnJson, type Jcs } from "./jcs.ts";
 

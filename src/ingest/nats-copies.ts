@@ -1,8 +1,8 @@
 import { headers, type JetStreamClient, type MsgHdrs } from "nats";
+import { rfc3339 } from "../event/time.ts";
 import type { Logger } from "../logger.ts";
 import type { ChainHead } from "../storage/batch.ts";
 import type { DeadLetter } from "../storage/dead-letters.ts";
-import { rfc3339 } from "../event/time.ts";
 import {
 	CHAIN_STREAM,
 	CHAIN_SUBJECT,

@@ -1,4 +1,4 @@
-import { connect, type ConnectionOptions, type JetStreamClient, type Msg, type NatsConnection } from "nats";
+import { type ConnectionOptions, connect, type JetStreamClient, type Msg, type NatsConnection } from "nats";
 import type { Logger } from "../logger.ts";
 import { Pull, type Room } from "./nats-pull.ts";
 import { CONSUMER, EVENT_STREAM, reconcileStreams, type StreamOptions, type Streams } from "./nats-stream.ts";

@@ -129,16 +129,16 @@ function actionFilter({ actions, actionPrefixes }: Search): Condition[] {
 
 /**
  * The primary resource has columns; the related ones are found in the hashed text. Parsing it is dear, so rows that
- * cannot match are passed over first: RFC 8785 spells a string in one way only, that of JSON.stringify.
+ * cannot match are passed over first, by what is rarest: RFC 8785 spells a string in one way only, that of JSON.stringify.
  */
 function resourceFilter({ resourceType: type, resourceId: id }: Search): Condition[] {
 	if (type === undefined && id === undefined) return [];
 	const all = (...conditions: (Condition | false)[]) => sql.join(conditions.filter(Boolean), sql` AND `);
 	const primary = all(type !== undefined && sql`resource_type = ${type}`, id !== undefined && sql`resource_id = ${id}`);
 	const plausible = all(
-		sql`u_resources LIKE '%"related_resources":%'`,
-		type !== undefined && sql`strpos(u_resources, ${JSON.stringify(type)}) > 0`,
 		id !== undefined && sql`strpos(u_resources, ${JSON.stringify(id)}) > 0`,
+		type !== undefined && sql`strpos(u_resources, ${JSON.stringify(type)}) > 0`,
+		sql`u_resources LIKE '%"related_resources":%'`,
 	);
 	const related = all(
 		type !== undefined && sql`related ->> 'type' = ${type}`,

@@ -66,7 +66,9 @@ export function asConnectError(error: unknown): ConnectError {
  */
 export function finishConnectError(error: ConnectError, { inTrailer }: { inTrailer: boolean }): void {
 	if (error.details.length === 0) {
-		const correction = CORRECTIONS.find(({ code, text }) => error.code === code && text.test(error.rawMessage));
+		const correction = CORRECTIONS.find(
+			({ code, text }) => (code ?? error.code) === error.code && text.test(error.rawMessage),
+		);
 		if (correction) {
 			const { code, message } = correction.as;
 			Object.assign(error, { code: code ?? error.code, rawMessage: message ?? error.rawMessage });
@@ -77,7 +79,8 @@ export function finishConnectError(error: ConnectError, { inTrailer }: { inTrail
 }
 
 interface Correction {
-	readonly code: Code;
+	/** Absent: whatever the code. */
+	readonly code?: Code;
 	readonly text: RegExp;
 	readonly as: { readonly code?: Code; readonly message?: string; readonly reason: string };
 }
@@ -94,7 +97,6 @@ const CORRECTIONS: readonly Correction[] = [
 		as: { message: "the request is not valid JSON of its type", reason: "MALFORMED_REQUEST" },
 	},
 	{
-		code: Code.Internal,
 		text: /^decompression failed/,
 		as: { code: Code.InvalidArgument, message: "the request is not valid gzip", reason: "MALFORMED_REQUEST" },
 	},

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import type { AppendedEvent } from "../event/event.ts";
-import { encodePayload, manifestDigest, manifestMac, type ManifestRun } from "../integrity/manifest.ts";
+import { encodePayload, type ManifestRun, manifestDigest, manifestMac } from "../integrity/manifest.ts";
 import type { PlacedRow } from "./copy.ts";
 import type { EventRow } from "./row.ts";
 

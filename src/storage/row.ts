@@ -1,10 +1,10 @@
 import { createHmac, randomFillSync } from "node:crypto";
+import type { DescEnum } from "@bufbuild/protobuf";
 import type { AuditEvent, UnitPath, Units } from "../event/event.ts";
 import { UNIT_PATHS } from "../event/event.ts";
 import { isTimed } from "../event/time.ts";
 import { ActorTypeSchema, CategorySchema, OutcomeSchema, SeveritySchema } from "../gen/audit/v1/event_pb.ts";
 import { commit, type Entry, encodeEntry, leafHash, SALT_BYTES } from "../integrity/entry.ts";
-import type { DescEnum } from "@bufbuild/protobuf";
 
 /** The version of the hashed form this code writes. */
 export const HASH_VERSION = 1;

@@ -1,8 +1,8 @@
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import type { EventId, EventKind, Micros, TenantId, Units } from "../event/event.ts";
 import { timestampOf } from "../event/time.ts";
-import type { Projection } from "./row.ts";
 import { type Event, EventSchema, IntegritySchema, IntegrityState } from "../gen/audit/v1/event_pb.ts";
+import type { Projection } from "./row.ts";
 
 /** What a reader selects of an event. Times come as microseconds since 1970: JavaScript's Date stops at milliseconds. */
 export interface StoredRow {
@@ -23,7 +23,7 @@ export interface StoredRow {
 }
 
 /** The select list that gives a StoredRow. */
-export const STORED_COLUMNS = [
+export const STORED_COLUMNS: readonly string[] = [
 	"tenant_id",
 	"(extract(epoch from occurred_at) * 1000000)::bigint AS occurred_us",
 	"id",
@@ -38,7 +38,7 @@ export const STORED_COLUMNS = [
 	"u_metadata",
 	"u_reason",
 	"u_resources",
-] as const;
+];
 
 export function microsOfColumn(value: string): Micros {
 	return BigInt(value) as Micros;
@@ -82,12 +82,11 @@ export interface VerifiedRow extends StoredRow, Projection {
 	ord: number;
 }
 
-export const VERIFIED_COLUMNS = [
-	...STORED_COLUMNS,
-	...["category", "severity", "outcome", "actor_type", "source", "actor_id", "actor_email"],
-	...["resource_type", "resource_id", "request_id", "trace_id"],
-	...["kind", "hv", "timed", "salts", "content_mac", "batch_id", "ord"],
-];
+export const VERIFIED_COLUMNS = STORED_COLUMNS.concat(
+	["category", "severity", "outcome", "actor_type", "source", "actor_id", "actor_email"],
+	["resource_type", "resource_id", "request_id", "trace_id"],
+	["kind", "hv", "timed", "salts", "content_mac", "batch_id", "ord"],
+);
 
 /** The exact hashed text of each unit of a stored event. */
 export function unitsOf(row: StoredRow): Units {

@@ -3,7 +3,7 @@ import { deriveKeys, rolePassword } from "../auth/secret.ts";
 import type { TenantId } from "../event/event.ts";
 import { decodePayload, FIRST_CHAIN, manifestDigest, manifestMac, nextChain } from "../integrity/manifest.ts";
 import { readInPieces } from "./cursor.ts";
-import { type VerifiedRow, VERIFIED_COLUMNS } from "./stored-row.ts";
+import { VERIFIED_COLUMNS, type VerifiedRow } from "./stored-row.ts";
 import { rowFaults } from "./verify-row.ts";
 
 /** One thing that is not as it was written. */

@@ -214,3 +214,21 @@ describe("verifying from the command line", () => {
 		expect(exitCode).toBe(0);
 	});
 });
+
+describe("the service as a command", () => {
+	test("settings that are missing or wrong are all named at once", async () => {
+		const { exitCode, stderr } = await runCli(["serve"], { HTTP_PORT: "many", AUDIT_SECRET: "short" });
+		expect(exitCode).toBe(1);
+		for (const name of ["DATABASE_URL", "HTTP_PORT", "AUDIT_SECRET"]) expect(stderr).toContain(name);
+		expect(stderr).not.toContain("    at ");
+	});
+
+	test("SIGTERM and SIGINT end it in order", async () => {
+		for (const signal of ["SIGTERM", "SIGINT"] as const) {
+			const another = await startService({ DATABASE_URL: database.url });
+			another.kill(signal);
+			expect(await another.exited()).toBe(0);
+			expect(another.stdout).toContain('"stopped"');
+		}
+	});
+});

@@ -287,18 +287,15 @@ function padded(bytes: number): Uint8Array {
 	return size(bytes - overhead);
 }
 
-/** A Struct in a Struct in a … */
+/** An event whose metadata is a Struct in a Struct in a … */
 function nested(depth: number): Uint8Array {
-	let value: Uint8Array = new BinaryWriter().tag(4, WireType.Varint).bool(true).finish();
+	const message = (field: number, bytes: Uint8Array) =>
+		new BinaryWriter().tag(field, WireType.LengthDelimited).bytes(bytes).finish();
+	let struct: Uint8Array = new Uint8Array();
 	for (let i = 0; i < depth; i += 1) {
-		const entry = new BinaryWriter()
-			.tag(1, WireType.LengthDelimited)
-			.string("k")
-			.tag(2, WireType.LengthDelimited)
-			.bytes(value);
-		const struct = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(entry.finish()).finish();
-		value = new BinaryWriter().tag(5, WireType.LengthDelimited).bytes(struct).finish();
+		const key = new BinaryWriter().tag(1, WireType.LengthDelimited).string("k").finish();
+		const value = message(5, struct);
+		struct = message(1, new Uint8Array([...key, ...message(2, value)]));
 	}
-	const metadata = new BinaryWriter().tag(14, WireType.LengthDelimited).bytes(value.subarray(0)).finish();
-	return new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(metadata).finish();
+	return message(1, message(14, struct));
 }

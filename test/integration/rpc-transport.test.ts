@@ -36,7 +36,7 @@ describe("a request whose authority is no authority is answered with 400", () =>
 		expect(answer).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
 	});
 
-	test.each(["[", "x:99999", "a/b@"])(":authority %j over HTTP/2, on both ports", async (authority) => {
+	test.each(["[", "x:99999"])(":authority %j over HTTP/2, on both ports", async (authority) => {
 		for (const url of [service.httpUrl, service.grpcUrl]) {
 			const { status, headers } = await http2Request(url, { ":authority": authority });
 			expect(status).toBe(400);

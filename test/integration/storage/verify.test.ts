@@ -1,7 +1,7 @@
 import { createHash, createHmac } from "node:crypto";
 import { Client } from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { encodePayload, decodePayload, manifestDigest, nextChain } from "../../../src/integrity/manifest.ts";
+import { decodePayload, encodePayload, manifestDigest, nextChain } from "../../../src/integrity/manifest.ts";
 import { type Problem, verifyTrail } from "../../../src/storage/verify.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
 import { anEvent, aWriter, openWritePath } from "../../support/write-path.ts";

@@ -6,7 +6,13 @@ import { type Admission, admit } from "../../../src/event/admit.ts";
 import type { Micros, TenantId } from "../../../src/event/event.ts";
 import { LIMITS } from "../../../src/event/limits.ts";
 import { microsOfDate, timestampOf } from "../../../src/event/time.ts";
-import { ActorType, Category, type Event, EventSchema, Severity } from "../../../src/gen/audit/v1/event_pb.ts";
+import {
+	ActorType,
+	type Category,
+	type Event,
+	EventSchema,
+	type Severity,
+} from "../../../src/gen/audit/v1/event_pb.ts";
 
 const now = microsOfDate(new Date("2026-06-15T12:00:00.123Z"));
 const admission: Admission = {
