@@ -71,7 +71,7 @@ interface Layout {
 function layOut(columns: readonly Column[], events: readonly Event[]): Layout {
 	const rows = events.map((event) => columns.map(({ text }) => printable(text(event))));
 	const widths = columns.map(({ title }, i) =>
-		Math.max(title.length, ...rows.map((row) => displayWidth(row[i] ?? ""))),
+		rows.reduce((widest, row) => Math.max(widest, displayWidth(row[i] ?? "")), title.length),
 	);
 	return { columns, rows, widths };
 }
@@ -126,7 +126,7 @@ function pad(text: string, width: number): string {
 
 /** Cuts the middle out: names tell most at their ends, ARNs above all. */
 function shorten(text: string, width: number): string {
-	const characters = [...text];
+	const characters = graphemes(text);
 	const half = Math.floor((width - 1) / 2);
 	const tail = take(characters.toReversed(), half).toReversed();
 	const head = take(characters, width - 1 - displayWidth(tail.join("")));
@@ -151,13 +151,16 @@ function printable(text: string): string {
 }
 
 function displayWidth(text: string): number {
-	let width = 0;
-	for (const character of text) {
-		if (/\p{Mark}|\u200d/u.test(character)) continue;
-		width += WIDE.test(character) ? 2 : 1;
-	}
-	return width;
+	if (/^[ -~]*$/.test(text)) return text.length;
+	return graphemes(text).reduce((width, character) => width + (WIDE.test(character) ? 2 : 1), 0);
 }
+
+/** What a person sees as characters: a letter with its accents, an emoji with its modifiers. */
+function graphemes(text: string): string[] {
+	return Array.from(SEGMENTER.segment(text), ({ segment }) => segment);
+}
+
+const SEGMENTER = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
 /** East Asian wide and full-width forms, and emoji. */
 const WIDE =

@@ -27,7 +27,7 @@ export class ImportReport {
 	read(): void {
 		this.#counts.read += 1;
 		const { bytesRead, bytes } = this.#file;
-		this.#progress.show("importing", bytesRead, bytes, `${this.#counts.read.toLocaleString("en")} records`);
+		this.#progress.show("importing", bytesRead, bytes, () => `${this.#counts.read.toLocaleString("en")} records`);
 	}
 
 	stored(duplicate: boolean): void {

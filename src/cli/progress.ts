@@ -10,12 +10,12 @@ export class Progress {
 	}
 
 	/** @param total undefined: it is not known how much there is */
-	show(what: string, done: number, total: number | undefined, detail: string): void {
+	show(what: string, done: number, total: number | undefined, detail: () => string): void {
 		if (!this.#terminal.isTTY) return;
 		const now = performance.now();
 		if (now - this.#shownAt < REFRESH_MS) return;
 		this.#shownAt = now;
-		const line = `${what} ${total ? `${bar(done / total)} ` : ""}${detail}`;
+		const line = `${what} ${total ? `${bar(done / total)} ` : ""}${detail()}`;
 		this.#terminal.write(`\r\u001b[K${line.slice(0, (this.#terminal.columns ?? 80) - 1)}`);
 	}
 

@@ -40,7 +40,7 @@ async function runVerification(commandLine: CommandLine): Promise<Verification> 
 		return await verifyTrail({
 			databaseUrl,
 			secret,
-			onProgress: (done, total) => progress.show("verifying", done, total, `${count(done, "event")}`),
+			onProgress: (done, total) => progress.show("verifying", done, total, () => count(done, "event")),
 		});
 	} finally {
 		progress.clear();

@@ -44,6 +44,8 @@ function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOp
 		baseUrl: url,
 		httpVersion: "2",
 		defaultTimeoutMs: timeoutMs,
+		// Node's default of 10 MB refuses to send a few large batches at once.
+		nodeOptions: { maxSessionMemory: 1_000 },
 		// A connection that died without a word is noticed before the call's time is up.
 		pingIntervalMs: 10_000,
 		pingTimeoutMs: 5_000,

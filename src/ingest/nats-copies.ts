@@ -81,7 +81,9 @@ const CHAIN_RETRY_MS = 30_000;
 export class ChainHeads {
 	readonly #jetstream: () => JetStreamClient | undefined;
 	readonly #logger: Logger;
+	/** What is still to be published. */
 	#newest: ChainHead | undefined;
+	#highest = -1n;
 	#notBefore = 0;
 	#timer: NodeJS.Timeout | undefined;
 	#publishing = false;
@@ -95,7 +97,8 @@ export class ChainHeads {
 
 	offer(head: ChainHead): void {
 		// Several transactions commit side by side; their heads may be offered out of order.
-		if (this.#newest && this.#newest.batchNo > head.batchNo) return;
+		if (head.batchNo < this.#highest) return;
+		this.#highest = head.batchNo;
 		this.#newest = head;
 		this.#schedule();
 	}

@@ -21,7 +21,7 @@ export interface Held {
 	stored: boolean;
 }
 
-/** Stores the items in one transaction; rejects if nothing is known to be committed. */
+/** Stores the items in one transaction; rejects if nothing is known to be committed. Safe to repeat. */
 export type AcceptMessages = (items: readonly MessageItem[]) => Promise<{ deadLetters: readonly DeadLetter[] }>;
 
 export interface FlushLoopOptions {
@@ -42,6 +42,7 @@ const WAITING_MESSAGES = 5_000;
 const WAITING_BYTES = 8 * 1024 * 1024;
 /** For how long decoding may keep the process from anything else. */
 const SLICE_MS = 5;
+const LEAST_AT_ONCE = 100;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 
@@ -55,8 +56,8 @@ interface Flush {
  * Turns messages into commits: while one flush is being committed the next one is being formed.
  *
  * Waiting for a first message → forming (decoding what comes, until the flush is full, or is old enough and nothing is
- * being committed) → committing, while the next is being formed → stored. A commit that fails is tried again, for ever,
- * with the same items; until it succeeds there is no room, so nothing more is pulled. Closing: the commit under way
+ * being committed) → committing, while the next is being formed → stored. A commit that fails is tried again, for ever;
+ * until it succeeds there is no room, so nothing more is pulled. Closing: the commit under way
  * gets its one chance; everything else is handed back.
  */
 export class FlushLoop {
@@ -154,29 +155,40 @@ export class FlushLoop {
 		}
 	}
 
-	/** Tries until it succeeds. @returns undefined if closing came first */
-	async #accept(flush: Flush): Promise<readonly DeadLetter[] | undefined> {
-		for (let attempt = 0; ; attempt += 1) {
+	/**
+	 * Tries until all items are stored. After a failure it tries fewer at a time: a database that is slow, not away, would
+	 * otherwise run into the same deadline with the same items for ever.
+	 *
+	 * @returns undefined if closing came first
+	 */
+	async #accept({ items }: Flush): Promise<readonly DeadLetter[] | undefined> {
+		const letters: DeadLetter[] = [];
+		let [done, atOnce, failures] = [0, items.length, 0];
+		while (done < items.length) {
 			try {
-				const { deadLetters } = await this.#options.acceptMessages(flush.items);
+				const { deadLetters } = await this.#options.acceptMessages(items.slice(done, done + atOnce));
+				letters.push(...deadLetters);
+				done += atOnce;
 				this.#recovered();
-				return deadLetters;
 			} catch (error) {
-				this.#failed(error, flush);
+				this.#failed(error, items.length - done);
+				if (this.#closing) return undefined;
+				await this.#pause(failures);
+				failures += 1;
+				atOnce = Math.max(LEAST_AT_ONCE, Math.ceil(atOnce / 2));
 			}
-			if (this.#closing) return undefined;
-			await this.#pause(attempt);
-			if (this.#closing) return undefined;
+			if (this.#closing && done < items.length) return undefined;
 		}
+		return letters;
 	}
 
-	#failed(error: unknown, flush: Flush): void {
+	#failed(error: unknown, items: number): void {
 		const known = error instanceof AuditError;
 		const first = this.#failure === undefined;
-		this.#failure = known ? error.message : "writing fails with an internal error";
+		this.#failure = `messages cannot be stored: ${known ? error.message : "internal error"}`;
 		// Once for each outage, not for each attempt; but an error nobody has foreseen is told every time.
 		if (known && !first) return;
-		const facts = { err: error, messages: flush.held.length };
+		const facts = { err: error, events: items };
 		if (known) this.#options.logger.warn(facts, "messages cannot be stored; trying again");
 		else this.#options.logger.error(facts, "messages cannot be stored; trying again");
 	}

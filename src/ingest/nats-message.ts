@@ -49,8 +49,13 @@ export function decodeMessage(message: IncomingMessage, streamCreated: Date): Me
 	if (!headersOk) return refuse("UNDECODABLE_HEADERS", "a header's name holds characters that names may not have");
 	const type = valueOf(headers, "audit-type") ?? "event";
 	const json = isJson(headers, message.data);
-	if (type === "event") return decodeOne(origin, json);
-	if (type === "batch") return decodeBatch(origin, json, refuse);
+	try {
+		if (type === "event") return decodeOne(origin, json);
+		if (type === "batch") return decodeBatch(origin, json, refuse);
+	} catch {
+		// Not reached by any input known; if the decoders ever throw, that must not stop every message behind this one.
+		return [{ origin, input: undefined, refusal: undecodable(json, []) }];
+	}
 	return refuse("UNKNOWN_AUDIT_TYPE", "the header Audit-Type must be event or batch, once, or absent");
 }
 

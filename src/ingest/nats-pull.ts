@@ -124,7 +124,8 @@ export class Pull {
 		if (code === 100 || status.subject !== `${this.#inbox}.${this.#number}`) return;
 		if (code === 503) return this.#end("the consumer is gone (nobody answers for it)");
 		if (code === 400) return this.#end(`the pull was malformed: ${words}`);
-		if (/consumer deleted|server shutdown|push based/i.test(words)) return this.#end(`the pull was ended: ${words}`);
+		if (/consumer deleted|server shutdown|push based|maxrequest/i.test(words))
+			return this.#end(`the pull was ended: ${words}`);
 		this.#open = undefined;
 		if (code === 408 || /maxbytes/i.test(words)) return this.more();
 		// A change of leader, or too many pulls waiting: asking again at once would be a hot loop.

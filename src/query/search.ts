@@ -87,11 +87,11 @@ async function partitions(client: pg.PoolClient): Promise<Window[]> {
 /** The parts of the partitions that can hold what is still to be found, in the search's direction. */
 function windows(all: Window[], query: Search, cursor: Cursor | undefined): Window[] {
 	const { newestFirst, occurredAfter, occurredBefore } = query;
+	const beyond = cursor && boundOf(cursor, query);
 	const clipped = all
 		.map(({ from, to }) => ({
-			from: later(later(from, occurredAfter), newestFirst ? undefined : cursor?.occurredAt),
-			// Events of the cursor's own microsecond may still be to come.
-			to: earlier(earlier(to, occurredBefore), newestFirst && cursor ? after(cursor.occurredAt) : undefined),
+			from: later(later(from, occurredAfter), newestFirst ? undefined : beyond),
+			to: earlier(earlier(to, occurredBefore), newestFirst ? beyond : undefined),
 		}))
 		.filter(({ from, to }) => from < to);
 	return newestFirst ? clipped.reverse() : clipped;
@@ -105,14 +105,21 @@ function earlier(a: Micros, b: Micros | undefined): Micros {
 	return b !== undefined && b < a ? b : a;
 }
 
-function after(micros: Micros): Micros {
-	return (micros + 1n) as Micros;
+const FIRST_ID = "00000000-0000-0000-0000-000000000000" as EventId;
+const LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff" as EventId;
+
+/** Where the times begin (newest first: before which they end) that may hold events after the cursor. */
+function boundOf({ occurredAt, id }: Cursor, { newestFirst }: Search): Micros {
+	// The cursor's own microsecond may have more to come, unless its id is the last one in that direction.
+	if (newestFirst) return id === FIRST_ID ? occurredAt : ((occurredAt + 1n) as Micros);
+	return id === LAST_ID ? ((occurredAt + 1n) as Micros) : occurredAt;
 }
 
-/** The place just outside a window, where a search comes in: no event of the window lies before it. */
-function entryOf(window: Window, query: Search): Cursor {
-	if (query.newestFirst) return { occurredAt: window.to, id: "00000000-0000-0000-0000-000000000000" as EventId };
-	return { occurredAt: (window.from - 1n) as Micros, id: "ffffffff-ffff-ffff-ffff-ffffffffffff" as EventId };
+/** The place just outside a window, where the search comes in: `boundOf` it is the window's own bound. */
+function entryOf(window: Window, { newestFirst }: Search): Cursor {
+	return newestFirst
+		? { occurredAt: window.to, id: FIRST_ID }
+		: { occurredAt: (window.from - 1n) as Micros, id: LAST_ID };
 }
 
 function placeOf(row: FoundRow | undefined): Cursor | undefined {

@@ -22,9 +22,12 @@ export function requestGate(authenticator: Authenticator) {
 		// Connect hands every error to `abort` before it writes it to the response, whatever the protocol.
 		context.signal.addEventListener("abort", () => {
 			const reason: unknown = context.signal.reason;
-			if (!(reason instanceof ConnectError)) return;
-			finishConnectError(reason, { inTrailer: context.protocolName === "grpc" });
-			call.failure = failureOf(reason);
+			if (reason instanceof ConnectError) {
+				finishConnectError(reason, { inTrailer: context.protocolName === "grpc" });
+				call.failure = failureOf(reason);
+			} else if (isFault(reason)) {
+				call.failure = failureOf(asConnectError(reason));
+			}
 		});
 		try {
 			call.principal = await authenticator.authenticate((name) => context.requestHeader.get(name));
@@ -32,6 +35,12 @@ export function requestGate(authenticator: Authenticator) {
 			throw asConnectError(error);
 		}
 	};
+}
+
+/** Not the end of a call that went well, and not a caller that left. */
+function isFault(reason: unknown): boolean {
+	if (!(reason instanceof Error) || reason.name === "AbortError") return false;
+	return !("code" in reason && /^(ECONNRESET|EPIPE|ERR_HTTP2_|ERR_STREAM_)/.test(String(reason.code)));
 }
 
 /** Connect's JSON codec reads text with this: what is wrong is refused here, all of it and with its paths. */

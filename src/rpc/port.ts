@@ -133,12 +133,26 @@ async function drain(server: Server, peers: Peers, drainMs: number): Promise<voi
 	for (const socket of peers.undecided) socket.destroy();
 	for (const session of peers.sessions) session.close();
 	for (const answer of peers.answers) endConnectionAfter(answer);
-	const cutOff = setTimeout(() => {
+	const destroyAll = () => {
 		for (const session of peers.sessions) session.destroy();
 		for (const socket of peers.sockets) socket.destroy();
-	}, drainMs);
+	};
+	const timers = [setTimeout(destroyAll, drainMs)];
+	// Whoever is connected when all is answered is still sending a request that was refused early, or lingers.
+	void allAnswered(peers).then(() => timers.push(setTimeout(destroyAll, LINGER_MS).unref()));
 	await closed;
-	clearTimeout(cutOff);
+	for (const timer of timers) clearTimeout(timer);
+}
+
+/** Enough for the last bytes of an answer to be read. */
+const LINGER_MS = 500;
+
+async function allAnswered({ answers, sessions }: Peers): Promise<void> {
+	while (answers.size + sessions.size > 0) {
+		// Not `once` of node:events: that rejects when an error comes first.
+		const ended = [...answers, ...sessions].map((peer) => new Promise((resolve) => peer.once("close", resolve)));
+		await Promise.all(ended);
+	}
 }
 
 function endConnectionAfter(answer: ServerResponse): void {

@@ -15,30 +15,32 @@ import { EventSchema } from "../gen/audit/v1/event_pb.ts";
  * lists, texts and false that protobuf's JSON leaves out. An event holds what it holds and no more.
  */
 export function restJson<Desc extends DescMessage>(desc: Desc, message: MessageShape<Desc>): JsonObject {
-	return inRestForm(desc, toJson(desc, message, { useProtoFieldName: true }) as JsonObject);
+	return inRestForm(desc, toJson(desc, message, { useProtoFieldName: true }) as JsonObject, true);
 }
 
-function inRestForm(desc: DescMessage, json: JsonObject): JsonObject {
+/** @param around whether this is around events, where nothing is left out */
+function inRestForm(desc: DescMessage, json: JsonObject, around: boolean): JsonObject {
+	const complete = around && desc.typeName !== EventSchema.typeName;
 	for (const field of desc.fields) {
 		const value = json[field.name];
+		const inside = field.message;
 		if (value === undefined) {
-			const empty = desc.typeName === EventSchema.typeName ? undefined : emptyOf(field);
+			const empty = complete ? emptyOf(field) : undefined;
 			if (empty !== undefined) json[field.name] = empty;
-		} else if (field.message) {
-			const inside = field.message;
+		} else if (inside) {
 			json[field.name] = Array.isArray(value)
-				? value.map((item) => messageInRestForm(inside, item))
-				: messageInRestForm(inside, value);
+				? value.map((item) => messageInRestForm(inside, item, complete))
+				: messageInRestForm(inside, value, complete);
 		}
 	}
 	return json;
 }
 
-function messageInRestForm(desc: DescMessage, value: JsonValue): JsonValue {
+function messageInRestForm(desc: DescMessage, value: JsonValue, around: boolean): JsonValue {
 	if (desc.typeName === "google.protobuf.Timestamp") return withSixDigits(value as string);
 	// What is in a Struct is the caller's own, keys included.
 	if (desc.typeName.startsWith("google.protobuf.")) return value;
-	return inRestForm(desc, value as JsonObject);
+	return inRestForm(desc, value as JsonObject, around);
 }
 
 /** protobuf writes 0, 3, 6 or 9 digits; the service's times have microseconds. */

@@ -39,7 +39,8 @@ export function routeRpcs({ calls, authenticator, budget }: RouterOptions): Rout
 		boundDeadline(universal.header, deadlineOf(handler.method.localName));
 		const { body, release } = budget.meter(universal.body as AsyncIterable<Uint8Array>);
 		response.once("close", release);
-		const answer = handler({ ...universal, body: withConnectErrors(body) });
+		const url = withReadableMessage(universal.url);
+		const answer = handler({ ...universal, url, body: withConnectErrors(body) });
 		return answer.then((result) => universalResponseToNodeResponse(result, response));
 	};
 }
@@ -74,4 +75,17 @@ async function* withConnectErrors(body: AsyncIterable<Uint8Array>): AsyncIterabl
 	} catch (error) {
 		throw asConnectError(error);
 	}
+}
+
+/**
+ * A Connect GET carries its request in the URL. If that is to be base64 and is not, Connect fails with an internal error;
+ * so it is replaced by a request that is malformed in every format, which Connect refuses as it should.
+ */
+function withReadableMessage(text: string): string {
+	const url = new URL(text);
+	const message = url.searchParams.get("message") ?? "";
+	if (url.searchParams.get("base64") !== "1" || /^[\w+/-]*={0,2}$/.test(message)) return text;
+	url.searchParams.delete("base64");
+	url.searchParams.set("message", "\0");
+	return url.href;
 }

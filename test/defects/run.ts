@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -9,7 +9,8 @@ import { dirname, join } from "node:path";
  *
  *     node test/defects/run.ts [NAME …]
  *
- * A patch begins with two lines: `Breaks: …` (the guarantee) and `Test: FILE > NAME` (the test, by file and full name).
+ * A patch begins with two lines: `Breaks: …` (the guarantee) and `Test: FILE > NAME` (the test, by
+ * file and full name, as `vitest list` prints it).
  */
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -50,7 +51,8 @@ function tryDefect(defect: Defect): string | undefined {
 	const copy = mkdtempSync(join(tmpdir(), "auditlog-defect-"));
 	try {
 		const files = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
-		for (const file of files.toString().split("\0").filter(Boolean)) {
+		const present = (file: string) => file !== "" && existsSync(join(ROOT, file));
+		for (const file of files.toString().split("\0").filter(present)) {
 			mkdirSync(dirname(join(copy, file)), { recursive: true });
 			cpSync(join(ROOT, file), join(copy, file), { force: true });
 		}
@@ -71,12 +73,12 @@ function tryDefect(defect: Defect): string | undefined {
 /** What became of the named test in this copy. */
 function statusOf(copy: string, { file, test }: Defect): string | undefined {
 	const report = join(copy, "report.json");
-	const pattern = `${test.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`;
+	const pattern = `^${test.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`;
 	spawnSync("vitest", ["run", file, "-t", pattern, "--reporter=json", `--outputFile=${report}`], { cwd: copy });
 	const { testResults } = JSON.parse(readFileSync(report, "utf8")) as {
 		testResults: { assertionResults: { fullName: string; status: string }[] }[];
 	};
 	return testResults
 		.flatMap(({ assertionResults }) => assertionResults)
-		.find(({ fullName, status }) => fullName.endsWith(test) && status !== "skipped" && status !== "pending")?.status;
+		.find(({ fullName }) => fullName === test.replaceAll(" > ", " "))?.status;
 }

@@ -63,6 +63,13 @@ describe("against the service", () => {
 		});
 	});
 
+	test("large batches can be sent together", async () => {
+		const client = createAuditClient({ url: service.grpcUrl, key, attempts: 1 });
+		const event = { tenantId: "large", action: "a", actor: { id: "a" }, description: "x".repeat(4_000) };
+		const batches = Array.from({ length: 8 }, () => client.batchWrite({ events: Array(900).fill(event) }));
+		expect((await Promise.all(batches)).flatMap(({ results }) => results)).toHaveLength(7_200);
+	});
+
 	test("a refused connection is `unavailable`", async () => {
 		const client = createAuditClient({ url: "http://127.0.0.1:1", key, attempts: 1 });
 		expect(await client.query({}).catch(toAuditError)).toMatchObject({ code: "unavailable" });

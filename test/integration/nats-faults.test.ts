@@ -172,17 +172,27 @@ describe("NATS", () => {
 
 	test("loses the stream, and gets another of the same name: what is held is stored, what is new is not mistaken for it", async () => {
 		const client = await aClient();
-		let postgres: "away" | "there" = "away";
+		let storing = "nothing";
 		const door = aDoor({
-			acceptMessages: (items) => (postgres === "away" ? Promise.reject(away()) : path.ingest.acceptMessages(items)),
+			acceptMessages: (items) => {
+				const ok = storing === "everything" || (storing === "old" && items[0]?.input?.action.startsWith("old."));
+				return ok ? path.ingest.acceptMessages(items) : Promise.reject(away());
+			},
 		});
 		await untilUp(door);
 		await client.publish(events(50, "old"));
 		await waitFor(() => door.degraded().length > 0, { what: "holding the first messages" });
+		const before = await client.jsm.streams.info("AUDIT");
 		await client.jsm.streams.delete("AUDIT");
-		await waitFor(async () => (await client.jsm.consumers.info("AUDIT", "audit-writer")) !== undefined);
+		await waitFor(async () => (await client.jsm.streams.info("AUDIT")).created !== before.created);
+		await waitFor(() => client.jsm.consumers.info("AUDIT", "audit-writer"));
 		await client.publish(events(50, "new"));
-		postgres = "there";
+		storing = "old";
+		await waitFor(async () => (await stored()).events === 50, { what: "the messages of the stream that is gone" });
+		await waitFor(() => door.degraded().length > 0, { what: "holding the new ones" });
+		// They have the same numbers as the old ones: an acknowledgement of those would have lost them.
+		expect((await client.progress()).unacknowledged).toBe(50);
+		storing = "everything";
 		await untilDrained(client);
 		expect(await stored()).toEqual({ events: 100, names: 100 });
 	});
@@ -232,6 +242,24 @@ describe("PostgreSQL away", () => {
 		postgres = "there";
 		await untilDrained(client);
 		expect(await stored()).toEqual({ events: 400, names: 400 });
+	});
+
+	test("a database too slow for a whole flush gets it in smaller parts", async () => {
+		const client = await aClient();
+		const maker = aDoor();
+		await untilUp(maker);
+		await maker.close();
+		await client.publish(events(1_500));
+		const sizes: number[] = [];
+		aDoor({
+			acceptMessages: (items) => {
+				sizes.push(items.length);
+				return items.length > 400 ? Promise.reject(away()) : path.ingest.acceptMessages(items);
+			},
+		});
+		await untilDrained(client);
+		expect(Math.max(...sizes)).toBeGreaterThan(400);
+		expect(await stored()).toEqual({ events: 1_500, names: 1_500 });
 	});
 
 	test("a commit whose reply was lost is not acknowledged until it is known; then stored once", async () => {

@@ -41,7 +41,7 @@ describe("writing and reading", () => {
 			receipt: { batch_id: expect.stringMatching(/^\d+$/), leaf_hash: expect.any(String) },
 		});
 
-		const got = await send("GET", `/v1/audit/events/${written.json["event_id"]}?tenant_id=acme`);
+		const got = await send("GET", `/v1/audit/events/${written.json["event_id"] as string}?tenant_id=acme`);
 		expect(got.status).toBe(200);
 		expect(got.json).toMatchObject({
 			id: written.json["event_id"],

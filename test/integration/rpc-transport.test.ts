@@ -148,6 +148,30 @@ describe("HTTP methods and types", () => {
 	});
 });
 
+describe("a Connect GET", () => {
+	const get = async (params: Record<string, string>) => {
+		const url = `${service.httpUrl}/audit.v1.AuditService/Query?${new URLSearchParams({ connect: "v1", ...params })}`;
+		const response = await fetch(url, { headers: { authorization: `Bearer ${key}` } });
+		return [response.status, ((await response.json()) as { code?: string }).code];
+	};
+
+	test("searches", async () => {
+		expect(await get({ encoding: "json", message: '{"tenantId":"acme"}' })).toEqual([200, undefined]);
+		const base64 = Buffer.from('{"tenantId":"acme"}').toString("base64url");
+		expect(await get({ encoding: "json", message: base64, base64: "1" })).toEqual([200, undefined]);
+	});
+
+	test.each([
+		{ encoding: "json", message: "%" },
+		{ encoding: "json", message: "%&$", base64: "1" },
+		{ encoding: "proto", message: "%&$", base64: "1" },
+		{ encoding: "proto", message: "AAAA", base64: "1" },
+		{ encoding: "json", message: "{}", compression: "gzip" },
+	])("of a malformed request is refused: %j", async (params) => {
+		expect(await get(params)).toEqual([400, "invalid_argument"]);
+	});
+});
+
 describe("health", () => {
 	test("livez and readyz need no key and name what is degraded", async () => {
 		const ready = await fetch(`${service.httpUrl}/readyz`);

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { toJson } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
@@ -390,6 +392,15 @@ describe("records at the edges", () => {
 		const tooDeep = map({ requestParameters: nested(LIMITS.structDepth) });
 		expect(violationsOf(tooDeep)).toEqual([]);
 		expect(typeof tooDeep.metadata?.requestParameters).toBe("string");
+	});
+});
+
+describe("docs/import-cloudtrail.md", () => {
+	const page = readFileSync(join(import.meta.dirname, "../../../docs/import-cloudtrail.md"), "utf8");
+
+	test("names every place a value is moved to, and every value that is dropped", () => {
+		for (const [path, place] of Object.entries(MOVED)) expect(page).toContain(`| \`${path}\` | \`${place}\` |`);
+		for (const path of Object.keys(DROPPED)) expect(page.split("## Dropped")[1]).toContain(`| \`${path}\` |`);
 	});
 });
 

@@ -1,4 +1,5 @@
 import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
+import fc from "fast-check";
 import { headers, type MsgHdrs, MsgHdrsImpl } from "nats";
 import { describe, expect, test } from "vitest";
 import { BatchWriteRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
@@ -14,6 +15,12 @@ const other = create(EventSchema, { action: "user.logout", actor: { id: "user-2"
 const protobuf = toBinary(EventSchema, event);
 const batch = create(BatchWriteRequestSchema, { events: [event, other] });
 const utf8 = (text: string) => new TextEncoder().encode(text);
+const SAMPLES = [
+	protobuf,
+	toBinary(BatchWriteRequestSchema, batch),
+	utf8(toJsonString(EventSchema, event)),
+	utf8(toJsonString(BatchWriteRequestSchema, batch)),
+];
 
 function decode(message: Partial<IncomingMessage>, fields: Record<string, string | string[]> = {}) {
 	const made = headers();
@@ -130,6 +137,29 @@ describe("what cannot be read", () => {
 		expect(reasons(decode({ data: utf8("{}") }, type))).toEqual(["EMPTY_BATCH"]);
 		expect(decode({ data: sized(1_000) }, type)).toHaveLength(1_000);
 		expect(reasons(decode({ data: sized(1_001) }, type))).toEqual(["BATCH_TOO_LARGE"]);
+	});
+
+	test("whatever the bytes, they become items: each an event, or a refusal", () => {
+		const types = fc.constantFrom({}, { "Audit-Type": "batch" }, { "Content-Type": "application/json" });
+		const cut = fc
+			.tuple(fc.nat(), fc.integer({ min: 0, max: 255 }), fc.constantFrom(...SAMPLES))
+			.map(([at, byte, bytes]) => {
+				const changed = Uint8Array.from(bytes);
+				changed[at % changed.length] = byte;
+				return changed;
+			});
+		const bodies = fc.oneof(fc.uint8Array({ maxLength: 200 }), cut, fc.json().map(utf8));
+		fc.assert(
+			fc.property(bodies, types, (data, fields) => {
+				const items = decode({ data }, fields);
+				expect(items.length).toBeGreaterThan(0);
+				for (const { input, refusal } of items) expect(input === undefined).toBe(refusal !== undefined);
+			}),
+			{ numRuns: 2_000 },
+		);
+		for (const open of ['{"metadata":', "[", '{"events":[']) {
+			expect(decode({ data: utf8(open.repeat(100_000)) }, { "Content-Type": "application/json" })).toHaveLength(1);
+		}
 	});
 
 	test("headers the client library chokes on are a refusal, not an exception", () => {

@@ -1,0 +1,96 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type ApiKey, formatApiKey, hashSecret, newApiKey } from "../../../src/auth/api-keys.ts";
+import { Authenticator, type StoredApiKey } from "../../../src/auth/authenticator.ts";
+import { deriveKeys } from "../../../src/auth/secret.ts";
+
+const keys = deriveKeys("a root secret of the tests, long enough");
+const key = newApiKey();
+
+beforeEach(() => {
+	vi.useFakeTimers();
+});
+afterEach(() => {
+	vi.useRealTimers();
+});
+
+/** An authenticator over keys in a map, and the ids it looked up. */
+function setUp(stored = new Map([[key.id, storedFor(key)]])) {
+	const lookedUp: string[] = [];
+	const authenticator = new Authenticator((id) => {
+		lookedUp.push(id);
+		return Promise.resolve(stored.get(id));
+	}, keys);
+	const withKey = (text: string) => authenticator.authenticate((name) => (name === "x-api-key" ? text : undefined));
+	return { stored, lookedUp, withKey };
+}
+
+function storedFor(of: ApiKey): StoredApiKey {
+	return { secretHash: hashSecret(keys, of), role: "writer", tenants: "all" };
+}
+
+describe("a key that exists", () => {
+	test("is looked up once in half a minute, by any number of requests at once", async () => {
+		const { withKey, lookedUp } = setUp();
+		await Promise.all([withKey(formatApiKey(key)), withKey(formatApiKey(key))]);
+		vi.advanceTimersByTime(29_000);
+		expect(await withKey(formatApiKey(key))).toEqual({ keyId: key.id, role: "writer", tenants: "all" });
+		expect(lookedUp).toHaveLength(1);
+	});
+
+	test("works no longer than half a minute after it was taken away", async () => {
+		const { withKey, stored } = setUp();
+		await withKey(formatApiKey(key));
+		stored.clear();
+		vi.advanceTimersByTime(30_001);
+		await expect(withKey(formatApiKey(key))).rejects.toMatchObject({ code: "unauthenticated" });
+	});
+
+	test("does not let another secret pass, looked up or remembered", async () => {
+		const { withKey } = setUp();
+		const forged = formatApiKey({ id: key.id, secret: newApiKey().secret });
+		await expect(withKey(forged)).rejects.toMatchObject({ code: "unauthenticated" });
+		await withKey(formatApiKey(key));
+		await expect(withKey(forged)).rejects.toMatchObject({ code: "unauthenticated" });
+	});
+});
+
+describe("a key that does not exist", () => {
+	test("is remembered for some seconds, and works soon after it is made", async () => {
+		const { withKey, stored, lookedUp } = setUp(new Map());
+		const tries = [withKey(formatApiKey(key)), withKey(formatApiKey(key))];
+		for (const result of await Promise.allSettled(tries)) expect(result.status).toBe("rejected");
+		stored.set(key.id, storedFor(key));
+		await expect(withKey(formatApiKey(key))).rejects.toMatchObject({ code: "unauthenticated" });
+		expect(lookedUp).toHaveLength(1);
+		vi.advanceTimersByTime(5_001);
+		expect(await withKey(formatApiKey(key))).toMatchObject({ keyId: key.id });
+	});
+
+	test("in any number pushes no real one out", async () => {
+		const { withKey, lookedUp } = setUp();
+		await withKey(formatApiKey(key));
+		for (let i = 0; i < 20_000; i += 1) await withKey(formatApiKey(newApiKey())).catch(() => {});
+		lookedUp.length = 0;
+		await withKey(formatApiKey(key));
+		expect(lookedUp).toEqual([]);
+	});
+});
+
+test("made-up keys cannot take all look-ups: beyond a bound they are told to come again", async () => {
+	const authenticator = new Authenticator(() => new Promise(() => {}), keys);
+	const attempt = () => authenticator.authenticate((name) => (name === "x-api-key" ? formatApiKey(newApiKey()) : null));
+	for (let i = 0; i < 64; i += 1) void attempt();
+	await expect(attempt()).rejects.toMatchObject({ code: "resource_exhausted", retryAfterMs: 500 });
+});
+
+test("a look-up that fails is not remembered", async () => {
+	let failing = true;
+	const authenticator = new Authenticator(
+		() => (failing ? Promise.reject(new Error("away")) : Promise.resolve(storedFor(key))),
+		keys,
+	);
+	const attempt = () => authenticator.authenticate((name) => (name === "x-api-key" ? formatApiKey(key) : null));
+	await expect(attempt()).rejects.toThrow("away");
+	failing = false;
+	expect(await attempt()).toMatchObject({ keyId: key.id });
+});
