@@ -3,13 +3,13 @@ import { createAuditClient } from "../client/index.ts";
 import { openAuditPublisher } from "../client/nats.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
-import { Arrivals } from "./arrivals.ts";
 import { CommandError, type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
-import { ImportReport } from "./import-report.ts";
-import { mapRecords } from "./map-records.ts";
-import { publishEvents } from "./publish-events.ts";
-import { RecordFile } from "./record-file.ts";
-import { sendEvents } from "./send-events.ts";
+import { Arrivals } from "./import/arrivals.ts";
+import { mapRecords } from "./import/map-records.ts";
+import { publishEvents } from "./import/publish-events.ts";
+import { RecordFile } from "./import/record-file.ts";
+import { ImportReport } from "./import/report.ts";
+import { sendEvents } from "./import/send-events.ts";
 import { type AddressOptions, addAddressOptions, findService, readDevFile } from "./service-address.ts";
 
 interface ImportOptions extends AddressOptions {

@@ -14,8 +14,8 @@ import {
 import { type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
 import { wordsOf } from "./enum-words.ts";
 import { type EventFlags, eventOfFlags } from "./event-flags.ts";
-import { RecordFile } from "./record-file.ts";
-import { type Refusal, type SourcedEvent, sendEvents } from "./send-events.ts";
+import { RecordFile } from "./import/record-file.ts";
+import { type Refusal, type SourcedEvent, sendEvents } from "./import/send-events.ts";
 import { type AddressOptions, addAddressOptions, findService } from "./service-address.ts";
 import { asAuditErrors } from "./service-call.ts";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { actionOf, snakeCase } from "../../../src/cli/cloudtrail-action.ts";
+import { actionOf, snakeCase } from "../../../src/cli/import/cloudtrail-action.ts";
 
 describe("the action of a CloudTrail record", () => {
 	test.each([

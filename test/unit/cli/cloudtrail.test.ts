@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { toJson } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { cloudTrailEvent, DROPPED, MOVED, UnmappableRecord } from "../../../src/cli/cloudtrail.ts";
+import { cloudTrailEvent, DROPPED, MOVED, UnmappableRecord } from "../../../src/cli/import/cloudtrail.ts";
 import { admit } from "../../../src/event/admit.ts";
 import { LIMITS } from "../../../src/event/limits.ts";
 import { microsOfDate } from "../../../src/event/time.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseExactJson } from "../../../src/cli/exact-json.ts";
+import { parseExactJson } from "../../../src/cli/import/exact-json.ts";
 
 describe("reading JSON without losing anything", () => {
 	test("numbers that would be rounded come as texts of their digits", () => {

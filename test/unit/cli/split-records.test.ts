@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type RecordText, splitRecords } from "../../../src/cli/split-records.ts";
+import { type RecordText, splitRecords } from "../../../src/cli/import/split-records.ts";
 
 async function split(bytes: Buffer | string, chunkBytes = 7): Promise<RecordText[]> {
 	const records: RecordText[] = [];

@@ -1,10 +1,10 @@
 import { toBinary } from "@bufbuild/protobuf";
-import type { AuditClient } from "../client/index.ts";
-import { AuditError, type Violation } from "../errors.ts";
-import type { WriteEventResponse } from "../gen/audit/v1/audit_service_pb.ts";
-import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
+import type { AuditClient } from "../../client/index.ts";
+import { AuditError, type Violation } from "../../errors.ts";
+import type { WriteEventResponse } from "../../gen/audit/v1/audit_service_pb.ts";
+import { type Event, EventSchema } from "../../gen/audit/v1/event_pb.ts";
+import { asAuditErrors } from "../service-call.ts";
 import { InFlight } from "./in-flight.ts";
-import { asAuditErrors } from "./service-call.ts";
 
 /** An event and where it came from, such as `line 3`. */
 export interface SourcedEvent {

@@ -1,5 +1,5 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { LIMITS } from "../event/limits.ts";
+import { LIMITS } from "../../event/limits.ts";
 
 /**
  * What of a source record has not found a place in the event yet. Whoever takes a value puts it into the event;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Acknowledgement, AuditPublisher } from "../client/nats.ts";
-import { AuditError } from "../errors.ts";
-import type { Event } from "../gen/audit/v1/event_pb.ts";
+import type { Acknowledgement, AuditPublisher } from "../../client/nats.ts";
+import { AuditError } from "../../errors.ts";
+import type { Event } from "../../gen/audit/v1/event_pb.ts";
 import { InFlight } from "./in-flight.ts";
 import { inBatches, type SourcedEvent } from "./send-events.ts";
 

@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { LIMITS } from "../event/limits.ts";
-import { type Actor, ActorSchema, ActorType } from "../gen/audit/v1/event_pb.ts";
+import { LIMITS } from "../../event/limits.ts";
+import { type Actor, ActorSchema, ActorType } from "../../gen/audit/v1/event_pb.ts";
 import { isId, type Remainder } from "./cloudtrail-remainder.ts";
 
 /** Who did it, and for whom, nearest first. */

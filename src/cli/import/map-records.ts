@@ -1,11 +1,11 @@
-import type { AuditError } from "../errors.ts";
-import { admit } from "../event/admit.ts";
-import type { TenantId } from "../event/event.ts";
-import { microsOfDate } from "../event/time.ts";
-import type { Event } from "../gen/audit/v1/event_pb.ts";
+import type { AuditError } from "../../errors.ts";
+import { admit } from "../../event/admit.ts";
+import type { TenantId } from "../../event/event.ts";
+import { microsOfDate } from "../../event/time.ts";
+import type { Event } from "../../gen/audit/v1/event_pb.ts";
 import { cloudTrailEvent, UnmappableRecord } from "./cloudtrail.ts";
 import { parseExactJson } from "./exact-json.ts";
-import type { ImportReport } from "./import-report.ts";
+import type { ImportReport } from "./report.ts";
 import type { Refusal, SourcedEvent } from "./send-events.ts";
 import type { RecordText } from "./split-records.ts";
 

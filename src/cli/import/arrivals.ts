@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type AuditClient, toAuditError } from "../client/index.ts";
-import type { TenantId } from "../event/event.ts";
-import type { Event } from "../gen/audit/v1/event_pb.ts";
+import { type AuditClient, toAuditError } from "../../client/index.ts";
+import type { TenantId } from "../../event/event.ts";
+import type { Event } from "../../gen/audit/v1/event_pb.ts";
 
 /** Messages are stored in about the order of publishing: watching the last ones bounds the memory. */
 const WATCHED = 64;

@@ -1,5 +1,5 @@
-import type { Terminal } from "./command-line.ts";
-import { Progress } from "./progress.ts";
+import type { Terminal } from "../command-line.ts";
+import { Progress } from "../progress.ts";
 import type { RecordFile } from "./record-file.ts";
 import type { Refusal } from "./send-events.ts";
 

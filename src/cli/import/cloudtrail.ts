@@ -1,8 +1,8 @@
 import { isIP } from "node:net";
 import { create, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { LIMITS } from "../event/limits.ts";
-import { type Event, EventSchema, type RequestContext, RequestContextSchema } from "../gen/audit/v1/event_pb.ts";
+import { LIMITS } from "../../event/limits.ts";
+import { type Event, EventSchema, type RequestContext, RequestContextSchema } from "../../gen/audit/v1/event_pb.ts";
 import { actionOf, serviceOf } from "./cloudtrail-action.ts";
 import { actingOf } from "./cloudtrail-actor.ts";
 import { kindOf } from "./cloudtrail-kind.ts";

@@ -1,5 +1,5 @@
 import type { JsonObject } from "@bufbuild/protobuf";
-import { scanJson } from "../event/json-scan.ts";
+import { scanJson } from "../../event/json-scan.ts";
 import { isObject } from "./cloudtrail-remainder.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { Category, Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
+import { Category, Outcome, Severity } from "../../gen/audit/v1/event_pb.ts";
 import type { Remainder } from "./cloudtrail-remainder.ts";
 
 /** What kind of event a record is, how it ended and how much attention it deserves (docs/import-cloudtrail.md). */

@@ -1,6 +1,6 @@
 import { create, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
-import { LIMITS } from "../event/limits.ts";
-import { type ResourceRef, ResourceRefSchema } from "../gen/audit/v1/event_pb.ts";
+import { LIMITS } from "../../event/limits.ts";
+import { type ResourceRef, ResourceRefSchema } from "../../gen/audit/v1/event_pb.ts";
 import { isId, isObject, type Remainder } from "./cloudtrail-remainder.ts";
 
 /** The things a record concerns: the first is the primary resource. */
