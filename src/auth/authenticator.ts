@@ -1,3 +1,4 @@
+import { hash, timingSafeEqual } from "node:crypto";
 import type pg from "pg";
 import { AuditError } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
@@ -26,15 +27,15 @@ const LOOKUPS = 64;
 /**
  * Tells who is calling from the headers of a request.
  *
- * A key is looked up once and kept for half a minute; requests that come meanwhile share the look-up. Only what the
- * store says is kept, never a secret: each request's secret is compared anew.
+ * A key is looked up once and kept for half a minute; requests that come meanwhile share the look-up. No secret
+ * is kept, and each request's is compared anew.
  */
 export class Authenticator {
 	readonly #find: FindApiKey;
 	readonly #keys: DerivedKeys;
-	readonly #found = new ExpiringMap<StoredApiKey>(FOUND_MS, CACHED_KEYS);
+	readonly #found = new ExpiringMap<KnownKey>(FOUND_MS, CACHED_KEYS);
 	readonly #missing = new ExpiringMap<true>(MISSING_MS, CACHED_KEYS);
-	readonly #underWay = new Map<string, Promise<StoredApiKey | undefined>>();
+	readonly #underWay = new Map<string, Promise<KnownKey | undefined>>();
 
 	constructor(find: FindApiKey, keys: DerivedKeys) {
 		this.#find = find;
@@ -48,30 +49,57 @@ export class Authenticator {
 	async authenticate(header: (name: string) => string | null | undefined): Promise<Principal> {
 		const key = credentialOf(header);
 		if (!key) throw unauthenticated();
-		const stored = await this.#lookUp(key.id);
+		const known = await this.#lookUp(key.id);
 		// An unknown key is compared too: how long the answer takes must not tell whether the id exists.
-		const matches = isSecretOf(this.#keys, key, stored?.secretHash ?? NO_HASH);
-		if (!stored || !matches) throw unauthenticated();
-		return { keyId: key.id, role: stored.role, tenants: stored.tenants };
+		const matches = this.#matches(key, known ?? NO_KEY);
+		if (!known || !matches) throw unauthenticated();
+		return { keyId: key.id, role: known.stored.role, tenants: known.stored.tenants };
 	}
 
-	async #lookUp(id: string): Promise<StoredApiKey | undefined> {
+	/** Whether the secret is the right one. A keyed hash takes 50 µs, so a secret that was right is known by a plain one. */
+	#matches(key: ApiKey, known: KnownKey): boolean {
+		const digest = hash("sha256", key.secret, "buffer");
+		if (known.rightDigest && timingSafeEqual(known.rightDigest, digest)) return true;
+		if (!isSecretOf(this.#keys, key, known.stored.secretHash)) return false;
+		known.rightDigest = digest;
+		return true;
+	}
+
+	async #lookUp(id: string): Promise<KnownKey | undefined> {
 		const found = this.#found.get(id);
 		if (found || this.#missing.get(id)) return found;
 		let lookUp = this.#underWay.get(id);
 		if (!lookUp) {
 			if (this.#underWay.size >= LOOKUPS) throw overloaded();
-			lookUp = this.#find(id).finally(() => this.#underWay.delete(id));
+			lookUp = this.#findOnce(id);
 			this.#underWay.set(id, lookUp);
 		}
-		const stored = await lookUp;
-		if (stored) this.#found.set(id, stored);
+		const known = await lookUp;
+		if (known) this.#found.set(id, known);
 		else this.#missing.set(id, true);
-		return stored;
+		return known;
+	}
+
+	async #findOnce(id: string): Promise<KnownKey | undefined> {
+		try {
+			const stored = await this.#find(id);
+			return stored && { stored, rightDigest: undefined };
+		} finally {
+			this.#underWay.delete(id);
+		}
 	}
 }
 
-const NO_HASH = new Uint8Array(32);
+interface KnownKey {
+	readonly stored: StoredApiKey;
+	/** SHA-256 of the secret, once it has been found right: the secret has 256 bits, so nobody can guess from it. */
+	rightDigest: Uint8Array | undefined;
+}
+
+const NO_KEY: KnownKey = {
+	stored: { secretHash: new Uint8Array(32), role: "reader", tenants: new Set() },
+	rightDigest: undefined,
+};
 
 /** Looks keys up as the reader role, through the one function it has for this. */
 export function findApiKeyIn(reader: pg.Pool): FindApiKey {

@@ -7,7 +7,7 @@ import { type Database, inTenant } from "../storage/db.ts";
 import { microsOfColumn, renderEvent } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
-import { type FoundRow, type Window, windowStatement } from "./window-statement.ts";
+import { type FoundRow, WALK_IN_ORDER, type Window, windowStatement } from "./window-statement.ts";
 
 export interface PageLimits {
 	/** The events of a page together, as JSON and as protobuf. */
@@ -54,6 +54,7 @@ async function gather(
 	limits: PageLimits,
 ): Promise<Gathered> {
 	const deadline = performance.now() + limits.millis;
+	await client.query(WALK_IN_ORDER);
 	const rows: FoundRow[] = [];
 	let bytes = 0;
 	for (const [n, window] of windows(await partitions(client), query, cursor).entries()) {

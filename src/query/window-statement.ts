@@ -64,6 +64,15 @@ export function windowStatement(
 	return { text, values: [...parameters] };
 }
 
+/**
+ * To be run before, in the same transaction: makes PostgreSQL walk the primary key in order and stop when the page is full,
+ * whatever it guesses of the filters. Where it guesses that few rows match and many do, it would read and sort the month;
+ * where it is right, the walk takes no longer (a tenant's 430,000 rows of a month of 860,000: 0.2 s either way, and no
+ * parallel workers).
+ */
+export const WALK_IN_ORDER = `SELECT set_config('enable_seqscan', 'off', true),
+	set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`;
+
 /** The columns of `audit.events` that searches look at. */
 interface EventsTable {
 	tenant_id: string;

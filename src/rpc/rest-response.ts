@@ -61,7 +61,13 @@ export async function sendError(
 	const { code, reason, message, violations, retryAfterMs, cause } = error;
 	call.failure = { code, reason, ...(cause !== undefined && { cause }) };
 	const retry = retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs };
-	const shown = { code, reason, message, violations: violations.map(({ ...violation }) => violation), ...retry };
+	const shown = {
+		code,
+		reason,
+		message,
+		violations: violations.map(({ field, message }) => ({ field, message })),
+		...retry,
+	};
 	const json = { error: { ...shown, request_id: call.requestId } };
 	const all = { ...headers };
 	if (retryAfterMs !== undefined) all["retry-after"] = String(Math.ceil(retryAfterMs / 1000));

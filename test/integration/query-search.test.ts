@@ -160,7 +160,6 @@ describe("whatever is searched for", () => {
 			}),
 			{ numRuns: 250 },
 		);
-		console.log("hits", hits);
 		expect(hits).toBeGreaterThan(30);
 	});
 });
