@@ -124,7 +124,7 @@ async function publish(event: unknown): Promise<void> {
 }
 
 test("a write that is answered survives the service being killed in the same moment", async () => {
-	const { eventId = "" } = await client().writeEvent({ event: { tenantId, action: "last.words", actor: { id: "u" } } });
+	const { eventId } = await client().writeEvent({ event: { tenantId, action: "last.words", actor: { id: "u" } } });
 	service.kill("SIGKILL");
 	await service.exited();
 	service = await start();

@@ -8,6 +8,7 @@ import type { NatsDoor } from "../../src/ingest/nats-door.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import {
 	eventMessage,
+	lastingPort,
 	type NatsClient,
 	openNatsClient,
 	startDoor,
@@ -35,7 +36,7 @@ let open: { close(): Promise<void> }[];
 
 beforeEach(async () => {
 	dataDir = ownDirectory("nats");
-	[nats, database] = await Promise.all([startOwnNats({ dataDir }), createTestDatabase()]);
+	[nats, database] = await Promise.all([startOwnNats({ dataDir, port: lastingPort() }), createTestDatabase()]);
 	path = openWritePath({ databaseUrl: database.url, secret: testSecret() });
 	admin = new Client({ connectionString: database.url });
 	await admin.connect();
@@ -78,7 +79,7 @@ const away = () => new AuditError("unavailable", "the database is away; try agai
 
 describe("NATS", () => {
 	test("may be away at the start: the door comes up by itself when it is there", async () => {
-		const port = await freePort();
+		const port = await freePort(lastingPort());
 		const door = aDoor(path.ingest, `nats://127.0.0.1:${port}`);
 		await waitFor(() => door.degraded()[0]?.includes("CONNECTION_REFUSED"), { what: "the reason" });
 		expect(door.status().state).toBe("connecting");

@@ -6,7 +6,14 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Nats } from "../../src/dev/nats.ts";
 import type { NatsDoor } from "../../src/ingest/nats-door.ts";
 import { reconcileStreams } from "../../src/ingest/nats-stream.ts";
-import { type NatsClient, openNatsClient, startDoor, untilDrained, untilUp } from "../support/nats-client.ts";
+import {
+	lastingPort,
+	type NatsClient,
+	openNatsClient,
+	startDoor,
+	untilDrained,
+	untilUp,
+} from "../support/nats-client.ts";
 import { ownDirectory, startOwnNats, waitFor } from "../support/services.ts";
 
 const HOUR = nanos(3_600_000);
@@ -21,7 +28,7 @@ let accepted: string[];
 
 beforeEach(async () => {
 	dataDir = ownDirectory("nats");
-	nats = await startOwnNats({ dataDir });
+	nats = await startOwnNats({ dataDir, port: lastingPort() });
 	client = await openNatsClient(nats.url);
 	doors = [];
 	accepted = [];

@@ -85,7 +85,7 @@ describe("whatever is written while somebody pages", () => {
 				const sorted = [...found].sort((a, b) => (a < b ? -1 : 1));
 				expect(found).toEqual(order === Order.OLDEST_FIRST ? sorted : sorted.reverse());
 			}),
-			{ numRuns: 60 },
+			{ numRuns: 40 },
 		);
 	});
 });

@@ -7,7 +7,7 @@ import { Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_
 import { parseSearch } from "../../src/query/filter.ts";
 import type { Cursor } from "../../src/query/page-token.ts";
 import { search } from "../../src/query/search.ts";
-import { WALK_IN_ORDER, windowStatement } from "../../src/query/window-statement.ts";
+import { type FoundRow, WALK_IN_ORDER, windowStatement } from "../../src/query/window-statement.ts";
 import { inTenant } from "../../src/storage/db.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret, waitFor } from "../support/services.ts";
@@ -89,6 +89,20 @@ describe("the statement of one window", () => {
 			if (from) expect(scan?.["Index Cond"]).toMatch(/ROW\(occurred_at, id\) [<>] ROW\(/);
 		}
 	});
+});
+
+test("a window's rows end where a page's bytes do: what is read into memory is bounded, whatever the events hold", async () => {
+	const checked = parseSearch(create(QueryRequestSchema), acme);
+	const rowsOf = (bytes: number) =>
+		inTenant(path.db, acme, async (client) => {
+			const statement = windowStatement(checked, { from: month(3), to: month(2) }, undefined, { rows: 51, bytes });
+			return (await client.query<FoundRow>(statement)).rows;
+		});
+	const [first] = await rowsOf(1);
+	const size = first?.bytes ?? 0;
+	expect(size).toBeGreaterThan(100);
+	const counts = [1, size, size + 1, size * 10, 3_000_000].map(async (bytes) => (await rowsOf(bytes)).length);
+	expect(await Promise.all(counts)).toEqual([1, 1, 2, 10, 51]);
 });
 
 test.each([

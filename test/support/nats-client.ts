@@ -66,6 +66,14 @@ export async function openNatsClient(url: string): Promise<NatsClient> {
 	};
 }
 
+/**
+ * A port for a server that is to be restarted on it: below those the kernel gives to outgoing connections, one of which
+ * could take it meanwhile.
+ */
+export function lastingPort(): number {
+	return 20_000 + Math.floor(Math.random() * 10_000);
+}
+
 /** One event as one protobuf message, to the subject of its tenant. */
 export function eventMessage(event: Event): Outgoing {
 	return { subject: `audit.events.${event.tenantId}`, data: toBinary(EventSchema, event) };

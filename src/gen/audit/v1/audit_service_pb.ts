@@ -481,7 +481,7 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   occurredAfter?: Timestamp | undefined;
 
   /**
-   * Events before this time.
+   * Events before this time; not before `occurred_after`.
    *
    * @generated from field: google.protobuf.Timestamp occurred_before = 3;
    */
@@ -509,14 +509,14 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   categories: Category[];
 
   /**
-   * Any of these severities; at most 100.
+   * Any of these severities; at most 100. Not SEVERITY_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Severity severities = 7;
    */
   severities: Severity[];
 
   /**
-   * Any of these outcomes; at most 100.
+   * Any of these outcomes; at most 100. Not OUTCOME_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Outcome outcomes = 8;
    */
@@ -545,7 +545,7 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
 
   /**
    * How many events at most: 0 means 50, more than 1,000 means 1,000, negative is an error. A page may hold fewer and
-   * still not be the last.
+   * still not be the last: pages also end at 3 MiB and after 5 seconds.
    *
    * @generated from field: int32 page_size = 12;
    */
@@ -588,7 +588,7 @@ export type QueryRequestJson = {
   occurredAfter?: TimestampJson;
 
   /**
-   * Events before this time.
+   * Events before this time; not before `occurred_after`.
    *
    * @generated from field: google.protobuf.Timestamp occurred_before = 3;
    */
@@ -616,14 +616,14 @@ export type QueryRequestJson = {
   categories?: CategoryJson[];
 
   /**
-   * Any of these severities; at most 100.
+   * Any of these severities; at most 100. Not SEVERITY_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Severity severities = 7;
    */
   severities?: SeverityJson[];
 
   /**
-   * Any of these outcomes; at most 100.
+   * Any of these outcomes; at most 100. Not OUTCOME_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Outcome outcomes = 8;
    */
@@ -652,7 +652,7 @@ export type QueryRequestJson = {
 
   /**
    * How many events at most: 0 means 50, more than 1,000 means 1,000, negative is an error. A page may hold fewer and
-   * still not be the last.
+   * still not be the last: pages also end at 3 MiB and after 5 seconds.
    *
    * @generated from field: int32 page_size = 12;
    */
@@ -963,9 +963,11 @@ export const AuditService: GenService<{
   /**
    * Searches a tenant's events, page by page, in the order of (`occurred_at`, `id`). Needs a reader or operator key.
    *
-   * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile.
+   * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile. A tenant
+   * without events gives an empty page.
    * Errors: INVALID_ARGUMENT for a bad filter, a negative page size, or a page token that was made for another tenant,
-   * filter or order; NOT_FOUND if the tenant does not exist for this key.
+   * filter or order; NOT_FOUND if the key may not see the tenant; DEADLINE_EXCEEDED if a month had to be searched for too
+   * long (narrow the time range or the filters).
    *
    * @generated from rpc audit.v1.AuditService.Query
    */
