@@ -31,5 +31,9 @@ ALTER ROLE audit_verifier SET default_transaction_read_only = on;
 CREATE SCHEMA audit AUTHORIZATION audit_owner;
 GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_maintainer, audit_verifier;
 
--- Nothing of the service's lives in `public`, and its roles may put nothing there.
+-- Nothing of the service's lives in `public`, and its roles may put nothing there, nor into temporary schemas.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+DO $$
+BEGIN
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+END $$;

@@ -1,5 +1,8 @@
 -- Purpose: tenants, events (partitioned by month), manifests, and the functions that alone may change them.
 -- Locks: none on data that exists. Old code can run on it: there is none.
+--
+-- Functions that run as the owner name pg_temp last in their search path: left out, it is searched first, and a role could
+-- put a type or table of its own in the place of one they use.
 SET ROLE audit_owner;
 
 -- One row per tenant. `slot` numbers tenants densely: manifests name tenants by it.
@@ -57,8 +60,8 @@ CREATE TABLE audit.manifests (
   batch_id bigint NOT NULL UNIQUE,
   n integer NOT NULL,                       -- how many events
   digest bytea NOT NULL,                    -- SHA-256 of the payload and the batch id
-  chain bytea NOT NULL,                     -- SHA-256 of the previous chain and the digest
-  mac bytea NOT NULL,                       -- HMAC of the digest; its key is not in the database
+  chain bytea NOT NULL,                     -- SHA-256 of number, previous chain and digest
+  mac bytea NOT NULL,                       -- HMAC of the chain; its key is not in the database
   payload bytea NOT NULL,                   -- per tenant slot, ascending: u64 slot, u32 count, count leaf hashes
   committed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -91,8 +94,8 @@ CREATE TABLE audit.api_keys (
   created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Says why, to whoever tries. Row-level grants already forbid it; this holds for the owner too.
-CREATE FUNCTION audit.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+-- Says why, to whoever tries. The grants forbid it already; this holds for the owner too.
+CREATE FUNCTION audit.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION '% of %.% refused: audit records are immutable', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
     USING ERRCODE = 'insufficient_privilege';
@@ -103,6 +106,8 @@ CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.events
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.manifests
   FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.tenants
+  FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.dead_letters
   FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 
 -- Row-level security. FORCE: the owner is not above it either.
@@ -119,7 +124,7 @@ ALTER TABLE audit.api_keys ENABLE ROW LEVEL SECURITY;
 -- Makes the partition of the month that holds `moment`, with row-level security and triggers of its own: the parent's
 -- do not protect a leaf that is addressed directly. CREATE then ATTACH blocks neither readers nor writers.
 CREATE FUNCTION audit.ensure_partition(moment timestamptz) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   first timestamptz := date_trunc('month', moment);
   next timestamptz := date_trunc('month', moment) + interval '1 month';
@@ -143,7 +148,7 @@ END $$;
 
 -- The partitions there are, oldest first.
 CREATE FUNCTION audit.partitions() RETURNS TABLE (starts_at timestamptz, ends_at timestamptz)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog SET timezone = 'UTC' AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_date(right(c.relname, 7), 'YYYY_MM')::timestamptz,
          (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month')::timestamptz
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -153,7 +158,7 @@ $$;
 
 -- Makes a tenant and returns its slot, or NULL if it exists. Waits for a transaction that is making the same tenant.
 CREATE FUNCTION audit.create_tenant(tenant_id text, tenant_name text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   made bigint;
 BEGIN
@@ -164,35 +169,41 @@ BEGIN
   RETURN made;
 END $$;
 
--- Writes a batch's manifest: the last statement before COMMIT. The lock is held until the commit is visible, so batch
--- numbers are dense in commit order: whoever sees number k sees all before it.
-CREATE FUNCTION audit.append_batch(batch_id bigint, n integer, digest bytea, mac bytea, payload bytea)
-RETURNS TABLE (o_batch_no bigint, o_chain bytea)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-  number bigint := 0;
-  link bytea := decode(repeat('00', 32), 'hex');
-  previous record;
+-- Takes the lock that orders commits and tells where the chain stands: the next number and the link before it. The lock
+-- is held until the commit is visible, so batch numbers are dense in commit order: whoever sees number k sees all before.
+CREATE FUNCTION audit.lock_chain() RETURNS TABLE (next_no bigint, previous_chain bytea)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
-    RAISE EXCEPTION 'append_batch needs READ COMMITTED, or it reads the previous manifest before it has the lock';
+    RAISE EXCEPTION 'lock_chain needs READ COMMITTED, or the chain is read as it was before the lock was had';
   END IF;
   PERFORM pg_advisory_xact_lock(7301, 0);
-  SELECT m.batch_no, m.chain INTO previous FROM audit.manifests m ORDER BY m.batch_no DESC LIMIT 1;
-  IF FOUND THEN
-    number := previous.batch_no + 1;
-    link := previous.chain;
+  RETURN QUERY SELECT m.batch_no + 1, m.chain FROM audit.manifests m ORDER BY m.batch_no DESC LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN QUERY SELECT 0::bigint, decode(repeat('00', 32), 'hex');
   END IF;
-  link := sha256('AL1c'::bytea || int2send(0::int2) || int8send(number) || link || digest);
+END $$;
+
+-- Writes a batch's manifest at the place lock_chain gave: the last statement before COMMIT. The link is computed here
+-- too: a writer in error cannot break the chain.
+CREATE FUNCTION audit.append_batch(no bigint, batch_id bigint, n integer, digest bytea, chain bytea, mac bytea, payload bytea)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  place record;
+BEGIN
+  SELECT * INTO place FROM audit.lock_chain();
+  IF no <> place.next_no
+     OR chain <> sha256('AL1c'::bytea || int2send(0::int2) || int8send(no) || place.previous_chain || digest) THEN
+    RAISE EXCEPTION 'the manifest does not continue the chain';
+  END IF;
   INSERT INTO audit.manifests (batch_no, batch_id, n, digest, chain, mac, payload)
-  VALUES (number, append_batch.batch_id, append_batch.n, append_batch.digest, link, append_batch.mac, append_batch.payload);
-  RETURN QUERY SELECT number, link;
+  VALUES (no, append_batch.batch_id, append_batch.n, append_batch.digest, append_batch.chain, append_batch.mac, append_batch.payload);
 END $$;
 
 -- One API key by its id. A function, so that no role can list them.
 CREATE FUNCTION audit.find_api_key(key_id text)
 RETURNS TABLE (secret_hash bytea, role text, tenant_ids text[])
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT k.secret_hash, k.role, k.tenant_ids FROM audit.api_keys k WHERE k.id = key_id
 $$;
 
@@ -200,7 +211,8 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA audit FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(timestamptz) TO audit_maintainer;
 GRANT EXECUTE ON FUNCTION audit.partitions() TO audit_reader, audit_maintainer;
 GRANT EXECUTE ON FUNCTION audit.create_tenant(text, text) TO audit_writer;
-GRANT EXECUTE ON FUNCTION audit.append_batch(bigint, integer, bytea, bytea, bytea) TO audit_writer;
+GRANT EXECUTE ON FUNCTION audit.lock_chain() TO audit_writer;
+GRANT EXECUTE ON FUNCTION audit.append_batch(bigint, bigint, integer, bytea, bytea, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.find_api_key(text) TO audit_reader;
 
 GRANT INSERT ON audit.events, audit.dead_letters TO audit_writer;

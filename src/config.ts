@@ -39,7 +39,7 @@ interface Setting<T> {
 /** Every setting there is: the one table that parser, documentation and tests read. */
 export const SETTINGS = {
 	DATABASE_URL: {
-		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (it must be able to create roles); the service connects as its own roles.",
+		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (a superuser's); the service connects as its own roles.",
 		secret: true,
 		parse: parseUrl("postgres:", "postgresql:"),
 	},
@@ -122,15 +122,20 @@ function given(env: Environment, name: SettingName): string | undefined {
 	}
 }
 
+function isSecretFile(name: string): boolean {
+	const setting: Setting<unknown> | undefined = SETTINGS[name.replace(/_FILE$/, "") as SettingName];
+	return name.endsWith("_FILE") && setting?.secret === true;
+}
+
 /** AUDIT_URL and AUDIT_KEY are the command line's, not the service's. */
 function isKnown(name: string): boolean {
-	return name === "AUDIT_URL" || name === "AUDIT_KEY" || name.replace(/_FILE$/, "") in SETTINGS;
+	return name === "AUDIT_URL" || name === "AUDIT_KEY" || name in SETTINGS || isSecretFile(name);
 }
 
 function parseUrl(...protocols: string[]) {
 	return (text: string): string => {
 		// NATS allows a list of servers, separated by commas.
-		for (const part of text.split(",")) {
+		for (const part of protocols.includes("nats:") ? text.split(",") : [text]) {
 			if (!URL.canParse(part) || !protocols.includes(new URL(part).protocol)) {
 				throw new Error(`must be a URL beginning with ${protocols.map((p) => `${p}//`).join(" or ")}`);
 			}

@@ -205,6 +205,23 @@ test("a PostgreSQL restarted during a drain: each message is stored once", async
 	expect(await write(randomUUID())).toBe(200);
 }, 120_000);
 
+test("a connection that breaks while a search waits for an answer fails that search and nothing else", async () => {
+	expect(await write(randomUUID())).toBe(200);
+	const search = () =>
+		fetch(`${service.httpUrl}/v1/audit/events?tenant_id=acme`, { headers: { authorization: `Bearer ${key}` } });
+	expect((await search()).status).toBe(200);
+	await admin.query("BEGIN; LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
+	const waiting = search();
+	await waitFor(async () => {
+		const { rows } = await admin.query("SELECT FROM pg_locks WHERE NOT granted");
+		return rows.length > 0;
+	});
+	proxy.cut();
+	expect((await waiting).status).toBe(503);
+	await admin.query("COMMIT");
+	expect((await search()).status).toBe(200);
+}, 60_000);
+
 test("without NATS the synchronous door serves, and the NATS door comes back by itself", async () => {
 	const { port } = nats;
 	process.kill(nats.pid, "SIGKILL");

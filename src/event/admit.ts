@@ -39,8 +39,7 @@ export type Admitted = { ok: true; event: AuditEvent } | { ok: false; violations
  * it admits can be hashed and stored.
  */
 export function admit(input: EventInput, admission: Admission): Admitted {
-	const violations: Violation[] = [];
-	const check = new Checks(violations);
+	const check = new Checks();
 	const kind = admission.kind ?? 1;
 
 	const tenantId = (input.tenantId === "" ? admission.boundTenant : input.tenantId) as TenantId | undefined;
@@ -48,16 +47,14 @@ export function admit(input: EventInput, admission: Admission): Admitted {
 	check.action(input.action, kind);
 	const { occurredAt, id } = admitIdentity(input, tenantId, admission, check);
 	const stated = withDefaults(input);
-	const units = admitUnits(stated, admission.recordedBy, check, violations);
+	const units = admitUnits(stated, admission.recordedBy, check);
 
 	let bytes = 0;
 	for (const unit of Object.values(units)) bytes += Buffer.byteLength(unit);
 	if (bytes > LIMITS.eventBytes) {
-		violations.push({
-			field: "",
-			message: `the event has ${bytes} bytes of content; the limit is ${LIMITS.eventBytes}`,
-		});
+		check.refuse("", `the event has ${bytes} bytes of content; the limit is ${LIMITS.eventBytes}`);
 	}
+	const { violations } = check;
 	if (violations.length > 0 || !tenantId || !id || occurredAt === undefined) return { ok: false, violations };
 	const { action } = input;
 	const recordedAt = admission.now;
@@ -101,7 +98,7 @@ function admitIdentity(
 			return {};
 		}
 		occurredAt = microsOf(input.occurredAt);
-	} else if (hasId && id.charAt(14) === "7") {
+	} else if (hasId && /^.{14}7.{4}[89ab]/.test(id)) {
 		occurredAt = ((millisOfId(id) ?? 0n) * 1000n) as Micros;
 	} else if (hasId || hasKey) {
 		const what = hasId ? "an id that is not a UUIDv7" : "an idempotency_key";
@@ -118,18 +115,19 @@ function admitIdentity(
 	return { occurredAt, id: newEventId(occurredAt) };
 }
 
-function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks, violations: Violation[]): Units {
-	const report = (violation: Violation) => void violations.push(violation);
+function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks): Units {
+	const report = ({ field, message }: Violation) => check.refuse(field, message);
 	const struct = (value: JsonObject | undefined, path: string): Jcs | undefined =>
 		value === undefined ? undefined : encodeForeignJson(value, path, report);
 
 	if (input.actor) check.actor("actor", input.actor);
 	else check.refuse("actor", "is required");
-	check.count("on_behalf_of", input.onBehalfOf, LIMITS.onBehalfOf);
-	input.onBehalfOf.forEach((actor, i) => check.actor(`on_behalf_of[${i}]`, actor));
+	check.each("on_behalf_of", input.onBehalfOf, LIMITS.onBehalfOf, (path, actor) => check.actor(path, actor));
 	if (input.primaryResource) check.resource("primary_resource", input.primaryResource);
-	check.count("related_resources", input.relatedResources, LIMITS.relatedResources);
-	input.relatedResources.forEach((resource, i) => check.resource(`related_resources[${i}]`, resource));
+	const { relatedResources } = input;
+	check.each("related_resources", relatedResources, LIMITS.relatedResources, (path, item) =>
+		check.resource(path, item),
+	);
 	check.context(input.context);
 	check.idString("source", input.source);
 	check.idString("retention_class", input.retentionClass, LIMITS.retentionClassBytes);
@@ -141,10 +139,12 @@ function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks, vi
 	if (input.actor || input.onBehalfOf.length > 0) units.actor = actorUnit(input);
 	const { changes } = input;
 	if (changes) {
-		check.count("changes.changed_fields", changes.changedFields, LIMITS.changedFields);
-		changes.changedFields.forEach((field, i) => check.idString(`changes.changed_fields[${i}]`, field));
+		const { changedFields } = changes;
+		check.each("changes.changed_fields", changedFields, LIMITS.changedFields, (path, field) =>
+			check.idString(path, field),
+		);
 		const newValue = struct(changes.newValue, "changes.new_value");
-		units.changes = changesUnit(changes.changedFields, newValue, struct(changes.oldValue, "changes.old_value"));
+		units.changes = changesUnit(changedFields, newValue, struct(changes.oldValue, "changes.old_value"));
 	}
 	if (input.context) units.context = contextUnit(input.context);
 	const optional = {
@@ -161,14 +161,10 @@ function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks, vi
 
 /** The rules for single fields; each adds what is wrong to the one list. Values are never repeated in messages. */
 class Checks {
-	readonly #violations: Violation[];
-
-	constructor(violations: Violation[]) {
-		this.#violations = violations;
-	}
+	readonly violations: Violation[] = [];
 
 	refuse(field: string, message: string): void {
-		this.#violations.push({ field, message });
+		if (this.violations.length < LIMITS.violations) this.violations.push({ field, message });
 	}
 
 	tenantId(tenantId: TenantId | undefined): void {
@@ -222,8 +218,10 @@ class Checks {
 		this.text("context.location", context.location, LIMITS.nameBytes);
 	}
 
-	count(path: string, items: readonly unknown[], limit: number): void {
+	/** Checks the items of a list; of one that is too long nothing but that is said. */
+	each<T>(path: string, items: readonly T[], limit: number, check: (path: string, item: T) => void): void {
 		if (items.length > limit) this.refuse(path, `must not have more than ${limit} items`);
+		else items.forEach((item, i) => check(`${path}[${i}]`, item));
 	}
 
 	idString(path: string, value: string, limit: number = LIMITS.idBytes): void {

@@ -14,6 +14,7 @@ import type { EventInput } from "./event.ts";
 import { elementPath } from "./field-path.ts";
 import { scanJson } from "./json-scan.ts";
 import { checkMessage, schemaPath } from "./json-shape.ts";
+import { LIMITS } from "./limits.ts";
 import { findMalformed, findUnknownFields } from "./wire-shape.ts";
 
 /** A message, or everything by which the bytes are none. The field "" is the message as a whole. */
@@ -146,13 +147,10 @@ function parseJson(desc: DescMessage, body: Uint8Array | string): Decoded<Parsed
 	}
 }
 
-/** A list of more violations than this helps nobody. */
-const MAX_VIOLATIONS = 1000;
-
 function shapeViolations(desc: DescMessage, value: JsonValue): Violation[] {
 	const violations: Violation[] = [];
 	checkMessage(desc, value, "", (field, message) => {
-		if (violations.length < MAX_VIOLATIONS) violations.push({ field, message });
+		if (violations.length < LIMITS.violations) violations.push({ field, message });
 	});
 	return violations;
 }

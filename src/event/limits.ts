@@ -21,6 +21,8 @@ export const LIMITS = {
 	/** Values in one Struct: bounds the time to walk it. */
 	structNodes: 2000,
 	structKeyBytes: 256,
+	/** Violations told of one event: more help nobody, and a hostile event could have a million. */
+	violations: 100,
 	/** Events in one batch, at either door. */
 	batchEvents: 1000,
 	/** How far back and ahead `occurred_at` may lie: partitions are bounded in number. */

@@ -1,5 +1,5 @@
-import { AuditError, invalidArgument, tenantNotFound, type Violation } from "../errors.ts";
-import { type Admission, admit } from "../event/admit.ts";
+import { AuditError, invalidArgument, tenantNotFound } from "../errors.ts";
+import { type Admission, type Admitted, admit } from "../event/admit.ts";
 import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
@@ -80,8 +80,11 @@ export class Ingest {
 			inputs.map((input) => ({ input })),
 			() => admission,
 			writer.mayWrite,
+			// All or none: nothing is done, not even a tenant made, before every event is admitted.
+			atomic ? refuseAll : undefined,
 		);
-		if (atomic) refuseAll(prepared);
+		const refusal = prepared.find((item) => item instanceof AuditError);
+		if (atomic && refusal) throw refusal;
 		const rows = prepared.filter((item): item is EventRow => !(item instanceof AuditError));
 		const { outcomes } = rows.length > 0 ? await this.#batcher.add({ rows, atomic }) : { outcomes: [] };
 		const byRow = new Map(rows.map((row, i) => [row, outcomes[i] as Outcome]));
@@ -138,8 +141,10 @@ export class Ingest {
 		items: readonly { input: EventInput }[],
 		admissionOf: (i: number) => Admission,
 		mayWrite: (tenantId: TenantId) => boolean,
+		onAdmitted?: (admitted: readonly Admitted[]) => void,
 	): Promise<Prepared[]> {
 		const admitted = items.map(({ input }, i) => admit(input, admissionOf(i)));
+		onAdmitted?.(admitted);
 		const events = admitted.flatMap((item) => (item.ok ? [item.event] : []));
 		const known = await this.#knownTenants(events, mayWrite);
 		return admitted.map((item) => {
@@ -189,14 +194,11 @@ const TENANT_MISMATCH: Refusal = {
 };
 const UNDECODED: Refusal = { reason: "UNDECODABLE", message: "the message holds no event", violations: [] };
 
-/** All or none: every violation of every event in one error. */
-function refuseAll(prepared: readonly Prepared[]): void {
-	const violations: Violation[] = [];
-	for (const [i, item] of prepared.entries()) {
-		if (!(item instanceof AuditError)) continue;
-		if (item.violations.length === 0) throw item;
-		violations.push(...item.violations.map(({ field, message }) => ({ field: pathOf(i, field), message })));
-	}
+/** Every violation of every event in one error. */
+function refuseAll(admitted: readonly Admitted[]): void {
+	const violations = admitted.flatMap((item, i) =>
+		item.ok ? [] : item.violations.map(({ field, message }) => ({ field: pathOf(i, field), message })),
+	);
 	if (violations.length > 0) throw invalidArgument(violations);
 }
 

@@ -42,7 +42,6 @@ const WAITING_MESSAGES = 5_000;
 const WAITING_BYTES = 8 * 1024 * 1024;
 /** For how long decoding may keep the process from anything else. */
 const SLICE_MS = 5;
-const LEAST_AT_ONCE = 100;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 
@@ -169,13 +168,16 @@ export class FlushLoop {
 				const { deadLetters } = await this.#options.acceptMessages(items.slice(done, done + atOnce));
 				letters.push(...deadLetters);
 				done += atOnce;
+				// After an outage it may be down to one: that many transactions would be a second outage.
+				atOnce *= 2;
+				failures = 0;
 				this.#recovered();
 			} catch (error) {
 				this.#failed(error, items.length - done);
 				if (this.#closing) return undefined;
 				await this.#pause(failures);
 				failures += 1;
-				atOnce = Math.max(LEAST_AT_ONCE, Math.ceil(atOnce / 2));
+				atOnce = Math.ceil(atOnce / 2);
 			}
 			if (this.#closing && done < items.length) return undefined;
 		}

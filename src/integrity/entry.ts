@@ -49,6 +49,9 @@ export function commit(path: string, salt: Uint8Array, value: string): Uint8Arra
 
 /** The leaf data: header fields and commitments. */
 export function encodeEntry(entry: Entry): Uint8Array {
+	// Either would be cut off below without a trace, and two different events would have one leaf.
+	if (!/^[\x20-\x7e]{1,127}$/.test(entry.action)) throw new Error("an entry's action must be ASCII");
+	if (entry.kind < 0 || entry.kind > 255) throw new Error("an entry's kind must fit a byte");
 	let size = 35 + entry.action.length + 1;
 	for (const unit of entry.units) size += 2 + unit.path.length + HASH_BYTES;
 	const bytes = Buffer.allocUnsafe(size);

@@ -62,27 +62,26 @@ export function decodePayload(payload: Uint8Array): ManifestRun[] | undefined {
  * @param source the positions in the source the batch was read from; 0 where, as here, several writers share one source
  */
 export function manifestDigest(batchId: bigint, payload: Uint8Array, source = { first: 0n, last: 0n }): Uint8Array {
-	const head = 4 + 2 + 8 + 8 + 8;
-	const bytes = Buffer.alloc(head + payload.length);
-	bytes.write("AL1b", 0, "latin1");
-	bytes.writeBigUInt64BE(batchId, 6);
-	bytes.writeBigUInt64BE(source.first, 14);
-	bytes.writeBigUInt64BE(source.last, 22);
-	bytes.set(payload, head);
-	return sha256(bytes);
+	const head = Buffer.alloc(4 + 2 + 3 * 8);
+	head.write("AL1b", 0, "latin1");
+	head.writeBigInt64BE(batchId, 6);
+	head.writeBigInt64BE(source.first, 14);
+	head.writeBigInt64BE(source.last, 22);
+	return sha256(Buffer.concat([head, payload]));
 }
 
-/** HMAC-SHA256 of the digest: whoever rewrites the whole chain inside the database lacks the key. */
-export function manifestMac(key: Uint8Array, digest: Uint8Array): Uint8Array {
-	return createHmac("sha256", key).update(digest).digest();
+/**
+ * HMAC-SHA256 of the chain, which commits to the number, the digest and all batches before: whoever rewrites the chain
+ * inside the database, takes a batch out or puts two in another order, lacks the key.
+ */
+export function manifestMac(key: Uint8Array, chain: Uint8Array): Uint8Array {
+	return createHmac("sha256", key).update("AL1h").update(chain).digest();
 }
 
-/** SHA-256("AL1c" ‖ u16 shard ‖ u64 number ‖ the chain before ‖ digest); the function append_batch computes the same. */
+/** SHA-256("AL1c" ‖ u16 shard ‖ u64 number ‖ the chain before ‖ digest); the function append_batch compares. */
 export function nextChain(batchNo: bigint, previous: Uint8Array, digest: Uint8Array): Uint8Array {
-	const bytes = Buffer.alloc(4 + 2 + 8 + 32 + 32);
-	bytes.write("AL1c", 0, "latin1");
-	bytes.writeBigUInt64BE(batchNo, 6);
-	bytes.set(previous, 14);
-	bytes.set(digest, 46);
-	return sha256(bytes);
+	const head = Buffer.alloc(4 + 2 + 8);
+	head.write("AL1c", 0, "latin1");
+	head.writeBigInt64BE(batchNo, 6);
+	return sha256(Buffer.concat([head, previous, digest]));
 }

@@ -1,15 +1,14 @@
 import pg from "pg";
-import { AuditError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { appended, type Batch, type ChainHead, formBatch, writeManifest } from "./batch.ts";
 import { copyRows } from "./copy.ts";
-import { asUnavailable, type Database } from "./db.ts";
+import type { Database } from "./db.ts";
 import { type DeadLetter, insertDeadLetters, type Origin, type Refusal } from "./dead-letters.ts";
-import { insertCarefully, isDataError, isMissingPartition, type Outcome } from "./insert.ts";
+import { findStored, insertCarefully, isDataError, isMissingPartition, type Outcome } from "./insert.ts";
 import type { Partitions } from "./partitions.ts";
 import type { EventRow } from "./row.ts";
 import type { Tenants } from "./tenants.ts";
-import { CommitUnknown, NotCommitted, writeTransaction } from "./transaction.ts";
+import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
 /** The events of one call, or of one flush of messages: stored in one transaction or not at all. */
 export interface Write {
@@ -40,8 +39,8 @@ export interface AppenderOptions {
 }
 
 /**
- * Commits events. The common case is one transaction for all writes given: COPY, manifest, COMMIT. A write that COPY
- * stumbles over (a row stored before, a row PostgreSQL refuses) is taken out and stored alone, carefully; the others
+ * Commits events. The common case is one transaction for all writes given: COPY, manifest, COMMIT. The writes COPY
+ * stumbles over (a row stored before, a row PostgreSQL refuses) are taken out and stored by the careful path; the others
  * commit by COPY. When the reply to COMMIT is lost, the manifest tells what happened.
  */
 export class Appender {
@@ -53,52 +52,51 @@ export class Appender {
 
 	/** @returns what became of each write, in order; a rejected one has an AuditError `unavailable`. */
 	async append(writes: readonly Write[]): Promise<PromiseSettledResult<Appended>[]> {
-		const settled = new Map<Write, PromiseSettledResult<Appended>>();
-		let group = writes;
+		const settled: Settled = new Map();
 		const careful: Write[] = [];
-		while (group.length > 0) {
-			let culprits: readonly Write[] = [];
-			try {
-				culprits = await this.#copyAll(group, settled);
-			} catch (error) {
-				const reason = rejection(error);
-				for (const write of group) settled.set(write, { status: "rejected", reason });
-				break;
-			}
+		for (let group = writes; group.length > 0; ) {
+			const culprits = await settling(settled, group, () => this.#copyAll(group, settled));
 			careful.push(...culprits);
 			group = group.filter((write) => !settled.has(write) && !culprits.includes(write));
 		}
-		for (const write of careful) settled.set(write, await settle(this.#storeCarefully(write)));
+		// Retries come in crowds: one transaction for all of them, but for those that stand or fall as a whole.
+		const together = careful.filter((write) => !write.atomic);
+		const groups = [
+			...(together.length > 0 ? [together] : []),
+			...careful.filter((write) => write.atomic).map((w) => [w]),
+		];
+		for (const group of groups) await settling(settled, group, () => this.#storeCarefully(group, settled));
 		return writes.map((write) => settled.get(write) as PromiseSettledResult<Appended>);
 	}
 
 	/** Stores all writes by COPY and settles them, or names those that have to be taken out. */
-	async #copyAll(
-		writes: readonly Write[],
-		settled: Map<Write, PromiseSettledResult<Appended>>,
-	): Promise<readonly Write[]> {
+	async #copyAll(writes: readonly Write[], settled: Settled): Promise<readonly Write[]> {
 		const rows = writes.flatMap((write) => write.rows);
 		const letters = writes.flatMap((write) => write.deadLetters ?? []);
 		await this.#options.partitions.ensure(rows.map((row) => row.event.occurredAt));
 		const batch = this.#form(rows);
+		let head: ChainHead | undefined;
 		try {
-			const head = await writeTransaction(this.#options.db, async (client) => {
+			head = await writeTransaction(this.#options.db, async (client) => {
 				if (rows.length > 0) await copyRows(client, batch.placed);
 				await insertDeadLetters(client, letters);
 				return rows.length > 0 ? await writeManifest(client, batch, this.#options.manifestKey) : undefined;
 			});
-			if (head) this.#options.onAppended(head);
 		} catch (error) {
 			if (error instanceof CommitUnknown) {
-				if (!(await this.#wasCommitted(batch, error))) return writes;
+				head = await this.#findCommitted(batch, error);
+				if (!head) return writes;
 			} else if (isMissingPartition(error)) {
 				// Somebody dropped a partition that was known. Making it again is idempotent; then it is the careful path's turn.
 				this.#options.partitions.forget();
 				return writes;
-			} else if (isUniqueViolation(error) || isDataError(error)) {
+			} else if (isUniqueViolation(error)) {
+				return await this.#takenWrites(error, batch, writes);
+			} else if (isDataError(error)) {
 				return culpritsOf(error, batch, writes);
 			} else throw error;
 		}
+		if (head) this.#options.onAppended(head);
 		for (const write of writes) {
 			const outcomes = write.rows.map((row): Outcome => ({ status: "stored", event: appended(row, batch.id) }));
 			settled.set(write, { status: "fulfilled", value: { outcomes, deadLetters: write.deadLetters ?? [] } });
@@ -106,29 +104,37 @@ export class Appender {
 		return [];
 	}
 
-	/** Stores one write that may hold duplicates, conflicts or rows PostgreSQL refuses. Safe to run again and again. */
-	async #storeCarefully(write: Write): Promise<Appended> {
-		await this.#options.partitions.ensure(write.rows.map((row) => row.event.occurredAt));
+	/** Stores writes that may hold duplicates, conflicts or rows PostgreSQL refuses. Safe to run again and again. */
+	async #storeCarefully(writes: readonly Write[], settled: Settled): Promise<readonly Write[]> {
+		const rows = writes.flatMap((write) => write.rows);
+		await this.#options.partitions.ensure(rows.map((row) => row.event.occurredAt));
 		let batch: Batch = this.#form([]);
-		let result: Appended = { outcomes: [], deadLetters: [] };
+		let results: Appended[] = [];
+		let head: ChainHead | undefined;
 		try {
-			const head = await writeTransaction(this.#options.db, async (client) => {
-				const inserted = await insertCarefully(client, write.rows, (rows) => this.#form(rows));
+			head = await writeTransaction(this.#options.db, async (client) => {
+				const inserted = await insertCarefully(client, rows, (chosen) => this.#form(chosen));
 				batch = inserted.batch;
-				result = { outcomes: inserted.outcomes, deadLetters: lettersOf(write, inserted.outcomes) };
-				if (write.atomic && result.outcomes.some(isRefusal)) throw new Refused();
-				await insertDeadLetters(client, result.deadLetters);
+				results = resultsOf(writes, inserted.outcomes);
+				this.#tellRefused(inserted.outcomes);
+				const refused = inserted.outcomes.some(isRefusal);
+				if (refused && writes.some((write) => write.atomic)) throw new Refused();
+				await insertDeadLetters(
+					client,
+					results.flatMap((result) => result.deadLetters),
+				);
 				return batch.placed.length > 0 ? await writeManifest(client, batch, this.#options.manifestKey) : undefined;
 			});
-			if (head) this.#options.onAppended(head);
 		} catch (error) {
-			if (error instanceof Refused) return result;
-			// With nothing inserted there is no manifest to look for; then a retry costs nothing either.
-			const known =
-				error instanceof CommitUnknown && batch.placed.length > 0 && (await this.#wasCommitted(batch, error));
-			if (!known) throw error;
+			if (error instanceof CommitUnknown) {
+				head = await this.#findCommitted(batch, error);
+				// With nothing inserted there was no manifest to find; then a retry costs nothing either.
+				if (!head) throw error;
+			} else if (!(error instanceof Refused)) throw error;
 		}
-		return result;
+		if (head) this.#options.onAppended(head);
+		writes.forEach((write, i) => settled.set(write, { status: "fulfilled", value: results[i] as Appended }));
+		return [];
 	}
 
 	/**
@@ -136,22 +142,86 @@ export class Appender {
 	 * it cannot commit later while the same rows are stored again; should it win the race all the same, the careful path
 	 * finds its rows.
 	 */
-	async #wasCommitted(batch: Batch, lost: CommitUnknown): Promise<boolean> {
+	async #findCommitted(batch: Batch, lost: CommitUnknown): Promise<ChainHead | undefined> {
 		const { writer } = this.#options.db;
 		this.#options.logger.warn({ batch: batch.id.toString() }, "the reply to COMMIT was lost; looking for the manifest");
-		const look = () => writer.query("SELECT FROM audit.manifests WHERE batch_id = $1", [batch.id]);
-		if ((await look()).rowCount === 1) return true;
-		await writer.query(
-			`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			 WHERE pid = $1 AND usename = current_user AND application_name = 'auditlog'`,
-			[lost.backendPid],
+		try {
+			const found = await this.#manifestOf(batch);
+			if (found) return found;
+			await writer.query(
+				`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				 WHERE pid = $1 AND usename = current_user AND application_name = 'auditlog'`,
+				[lost.backendPid],
+			);
+			return await this.#manifestOf(batch);
+		} catch (error) {
+			// Not even that can be found out: the caller has to know that the outcome is unknown.
+			throw new CommitUnknown(lost.backendPid, error);
+		}
+	}
+
+	async #manifestOf(batch: Batch): Promise<ChainHead | undefined> {
+		const { rows } = await this.#options.db.writer.query<{ batch_no: string; chain: Buffer }>(
+			"SELECT batch_no, chain FROM audit.manifests WHERE batch_id = $1",
+			[batch.id],
 		);
-		return (await look()).rowCount === 1;
+		const [row] = rows;
+		return row && { batchNo: BigInt(row.batch_no), batchId: batch.id, chain: row.chain, events: batch.placed.length };
+	}
+
+	/** All writes with a row that is stored already: COPY names but the first of them. */
+	async #takenWrites(error: pg.DatabaseError, batch: Batch, writes: readonly Write[]): Promise<readonly Write[]> {
+		const client = await this.#options.db.writer.connect();
+		try {
+			const stored = await findStored(
+				client,
+				writes.flatMap((write) => write.rows),
+			);
+			const taken = writes.filter((write) => write.rows.some((row) => stored.has(row)));
+			return taken.length > 0 ? taken : culpritsOf(error, batch, writes);
+		} finally {
+			client.release();
+		}
+	}
+
+	/** Admission should have refused what the database refuses: somebody has to look at that. */
+	#tellRefused(outcomes: readonly Outcome[]): void {
+		for (const outcome of outcomes) {
+			if (outcome.status !== "refused") continue;
+			this.#options.logger.error({ sqlState: outcome.sqlState }, "the database refused an event that was admitted");
+		}
 	}
 
 	#form(rows: readonly EventRow[]): Batch {
 		return formBatch(rows, (row) => this.#options.tenants.slotOf(row.event.tenantId));
 	}
+}
+
+type Settled = Map<Write, PromiseSettledResult<Appended>>;
+
+/** Runs one step for a group of writes; if it fails, all of them are settled with the reason. */
+async function settling(
+	settled: Settled,
+	group: readonly Write[],
+	step: () => Promise<readonly Write[]>,
+): Promise<readonly Write[]> {
+	try {
+		return await step();
+	} catch (error) {
+		const reason = asRejection(error);
+		for (const write of group) settled.set(write, { status: "rejected", reason });
+		return [];
+	}
+}
+
+/** The outcomes of all rows, write by write, and the dead letters that follow from them. */
+function resultsOf(writes: readonly Write[], all: readonly Outcome[]): Appended[] {
+	let from = 0;
+	return writes.map((write) => {
+		const outcomes = all.slice(from, from + write.rows.length);
+		from += write.rows.length;
+		return { outcomes, deadLetters: lettersOf(write, outcomes) };
+	});
 }
 
 /** Undoes an atomic write that has a row which cannot be stored. */
@@ -190,28 +260,11 @@ export function refusalOf(outcome: Outcome): Refusal {
 	}
 	return {
 		reason: "STORAGE_REFUSED",
-		message: `the database refused the event (${outcome.status === "refused" ? outcome.sqlState : ""})`,
+		message: "the database refused the event",
 		violations: [],
 	};
 }
 
 function isUniqueViolation(error: unknown): error is pg.DatabaseError {
 	return error instanceof pg.DatabaseError && error.code === "23505";
-}
-
-async function settle(work: Promise<Appended>): Promise<PromiseSettledResult<Appended>> {
-	try {
-		return { status: "fulfilled", value: await work };
-	} catch (error) {
-		return { status: "rejected", reason: rejection(error) };
-	}
-}
-
-/** What the waiting callers are told: whatever may help when tried again is `unavailable`. */
-function rejection(error: unknown): unknown {
-	if (error instanceof CommitUnknown || error instanceof NotCommitted) {
-		const options = { reason: "OUTCOME_UNKNOWN", retryAfterMs: 1_000, cause: error };
-		return new AuditError("unavailable", "the write may or may not have been stored; send the same id again", options);
-	}
-	return asUnavailable(error);
 }

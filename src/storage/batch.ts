@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import type { AppendedEvent } from "../event/event.ts";
-import { encodePayload, type ManifestRun, manifestDigest, manifestMac } from "../integrity/manifest.ts";
+import { encodePayload, type ManifestRun, manifestDigest, manifestMac, nextChain } from "../integrity/manifest.ts";
 import type { PlacedRow } from "./copy.ts";
 import type { EventRow } from "./row.ts";
 
@@ -30,17 +30,22 @@ export function formBatch(rows: readonly EventRow[], slotOf: (row: EventRow) => 
 	return { id, runs, placed: ordered.map((row, ord) => ({ row, batchId: id, ord })) };
 }
 
-/** Writes the manifest: must be the last statement before COMMIT, because it takes the lock that orders commits. */
+/**
+ * Writes the manifest: the last thing before COMMIT, because from its first statement on the batch holds the lock that
+ * orders commits.
+ */
 export async function writeManifest(client: pg.PoolClient, batch: Batch, macKey: Uint8Array): Promise<ChainHead> {
 	const payload = encodePayload(batch.runs);
 	const digest = manifestDigest(batch.id, payload);
-	const { rows } = await client.query<{ o_batch_no: string; o_chain: Buffer }>(
-		"SELECT * FROM audit.append_batch($1, $2, $3, $4, $5)",
-		[batch.id, batch.placed.length, digest, manifestMac(macKey, digest), payload],
-	);
-	const [head] = rows;
-	if (!head) throw new Error("append_batch answered nothing");
-	return { batchNo: BigInt(head.o_batch_no), batchId: batch.id, chain: head.o_chain, events: batch.placed.length };
+	const { rows } = await client.query<{ next_no: string; previous_chain: Buffer }>("SELECT * FROM audit.lock_chain()");
+	const [place] = rows;
+	if (!place) throw new Error("lock_chain answered nothing");
+	const batchNo = BigInt(place.next_no);
+	const chain = nextChain(batchNo, place.previous_chain, digest);
+	const mac = manifestMac(macKey, chain);
+	const values = [batchNo, batch.id, batch.placed.length, digest, chain, mac, payload];
+	await client.query("SELECT audit.append_batch($1, $2, $3, $4, $5, $6, $7)", values);
+	return { batchNo, batchId: batch.id, chain, events: batch.placed.length };
 }
 
 /** The receipt of a row that is now committed. */

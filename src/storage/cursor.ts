@@ -2,7 +2,7 @@ import type pg from "pg";
 
 let cursors = 0;
 
-/** Reads a large result in constant memory, inside the transaction the client is in. */
+/** Reads a large result piece by piece, inside the transaction the client is in. */
 export async function* readInPieces<T extends pg.QueryResultRow>(
 	client: pg.ClientBase,
 	sql: string,
@@ -11,7 +11,7 @@ export async function* readInPieces<T extends pg.QueryResultRow>(
 	const name = `pieces_${cursors}`;
 	await client.query(`DECLARE ${name} NO SCROLL CURSOR FOR ${sql}`);
 	for (;;) {
-		const { rows } = await client.query<T>(`FETCH 1000 FROM ${name}`);
+		const { rows } = await client.query<T>(`FETCH 100 FROM ${name}`);
 		if (rows.length === 0) break;
 		yield* rows;
 	}

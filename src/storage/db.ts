@@ -37,6 +37,8 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
 			keepAlive: true,
 		});
 		// An idle connection that breaks is replaced by the pool; without a listener it would end the process.
+		// One that breaks in use makes its query fail, and emits the error besides: unheard, that would end the process.
+		opened.on("connect", (client) => void client.on("error", () => {}));
 		opened.on("error", (error) => options.logger.warn({ role, err: error.message }, "idle database connection lost"));
 		return opened;
 	};
@@ -55,7 +57,7 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
 
 /**
  * Runs one read-only transaction that sees the events of one tenant and no other: row-level security compares with the
- * setting made here, which ends with the transaction. The only way to a reader's connection.
+ * setting made here, which ends with the transaction. The only way to events.
  */
 export async function inTenant<T>(
 	db: Database,

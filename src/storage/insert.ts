@@ -4,6 +4,7 @@ import { rfc3339 } from "../event/time.ts";
 import { appended, type Batch } from "./batch.ts";
 import { COPY_COLUMNS, textsOf } from "./copy.ts";
 import type { EventRow } from "./row.ts";
+import { microsSql } from "./stored-row.ts";
 
 /** What became of one row. */
 export type Outcome =
@@ -44,20 +45,21 @@ export async function insertCarefully(
 		} catch (error) {
 			if (!isDataError(error)) throw error;
 			await client.query("ROLLBACK TO SAVEPOINT careful");
-			for (const [row, outcome] of await findRefused(client, candidates, form)) outcomes.set(row, outcome);
+			const refused = await findRefused(client, candidates, form);
+			// Refused together and not one by one: nothing here could make progress.
+			if (refused.length === 0) throw error;
+			for (const [row, outcome] of refused) outcomes.set(row, outcome);
 		}
 	}
 	for (const row of candidates) outcomes.set(row, { status: "stored", event: appended(row, batch.id) });
-	for (const row of rows) if (!outcomes.has(row)) outcomes.set(row, repeated(row, firsts, outcomes));
+	// The second and further rows under one key of this very batch: what they repeat or contradict is stored by now.
+	const repeated = rows.filter((row) => !outcomes.has(row));
+	for (const [row, outcome] of await findStored(client, repeated)) outcomes.set(row, outcome);
+	for (const row of repeated) {
+		const first = firsts.get(keyOf(row.event)) as EventRow;
+		if (!outcomes.has(row)) outcomes.set(row, outcomes.get(first) as Outcome);
+	}
 	return { outcomes: rows.map((row) => outcomes.get(row) as Outcome), batch };
-}
-
-/** A second row under a key of the same batch: a duplicate of the first, or a contradiction to it. */
-function repeated(row: EventRow, firsts: Map<string, EventRow>, outcomes: Map<EventRow, Outcome>): Outcome {
-	const first = firsts.get(keyOf(row.event));
-	const outcome = first && outcomes.get(first);
-	if (!first || !outcome || !Buffer.from(first.contentMac).equals(row.contentMac)) return { status: "conflict" };
-	return outcome.status === "stored" ? { status: "duplicate", event: outcome.event } : outcome;
 }
 
 interface StoredKey {
@@ -71,12 +73,11 @@ interface StoredKey {
 }
 
 /** Which of the rows are stored already, and whether with the same content. */
-async function findStored(client: pg.PoolClient, rows: readonly EventRow[]): Promise<Map<EventRow, Outcome>> {
+export async function findStored(client: pg.PoolClient, rows: readonly EventRow[]): Promise<Map<EventRow, Outcome>> {
 	if (rows.length === 0) return new Map();
 	const { rows: found } = await client.query<StoredKey>(
 		`SELECT e.tenant_id, e.id, e.batch_id, e.leaf_hash, e.content_mac,
-		        (extract(epoch from e.occurred_at) * 1000000)::bigint AS occurred_us,
-		        (extract(epoch from e.recorded_at) * 1000000)::bigint AS recorded_us
+		        ${microsSql("e.occurred_at")} AS occurred_us, ${microsSql("e.recorded_at")} AS recorded_us
 		 FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS k (tenant_id, occurred_at, id)
 		 JOIN audit.events e ON e.tenant_id = k.tenant_id AND e.occurred_at = k.occurred_at AND e.id = k.id`,
 		[

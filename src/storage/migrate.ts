@@ -18,6 +18,7 @@ const LOGIN_ROLES = ["audit_writer", "audit_reader", "audit_maintainer", "audit_
  */
 export async function migrate(options: { databaseUrl: string; secret: string }): Promise<{ applied: string[] }> {
 	const pool = new pg.Pool({ connectionString: options.databaseUrl, max: 2, connectionTimeoutMillis: 10_000 });
+	pool.on("error", () => {});
 	const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
 	try {
 		const migrator = new Migrator({

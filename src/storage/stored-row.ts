@@ -25,9 +25,9 @@ export interface StoredRow {
 /** The select list that gives a StoredRow. */
 export const STORED_COLUMNS: readonly string[] = [
 	"tenant_id",
-	"(extract(epoch from occurred_at) * 1000000)::bigint AS occurred_us",
+	`${microsSql("occurred_at")} AS occurred_us`,
 	"id",
-	"(extract(epoch from recorded_at) * 1000000)::bigint AS recorded_us",
+	`${microsSql("recorded_at")} AS recorded_us`,
 	"action",
 	"leaf_hash",
 	"u_actor",
@@ -39,6 +39,11 @@ export const STORED_COLUMNS: readonly string[] = [
 	"u_reason",
 	"u_resources",
 ];
+
+/** A timestamp column as microseconds since 1970, exactly; NULL for infinity, which nobody but a tamperer stores. */
+export function microsSql(column: string): string {
+	return `CASE WHEN isfinite(${column}) THEN (extract(epoch from ${column}) * 1000000)::bigint END`;
+}
 
 export function microsOfColumn(value: string): Micros {
 	return BigInt(value) as Micros;
@@ -72,7 +77,9 @@ export function renderEvent(row: StoredRow): Event {
 }
 
 /** What `auditlog verify` reads of a row: everything. */
-export interface VerifiedRow extends StoredRow, Projection {
+export interface VerifiedRow extends Omit<StoredRow, "occurred_us" | "recorded_us">, Projection {
+	occurred_us: string | null;
+	recorded_us: string | null;
 	kind: EventKind;
 	hv: number;
 	timed: boolean;
@@ -89,7 +96,7 @@ export const VERIFIED_COLUMNS = STORED_COLUMNS.concat(
 );
 
 /** The exact hashed text of each unit of a stored event. */
-export function unitsOf(row: StoredRow): Units {
+export function unitsOf(row: Omit<StoredRow, "occurred_us" | "recorded_us">): Units {
 	const units: Units = { facts: row.u_facts };
 	if (row.u_actor !== null) units.actor = row.u_actor;
 	if (row.u_changes !== null) units.changes = row.u_changes;

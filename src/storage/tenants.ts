@@ -8,7 +8,7 @@ import { copyRows } from "./copy.ts";
 import { asUnavailable, type Database } from "./db.ts";
 import type { Partitions } from "./partitions.ts";
 import { type EventRow, HASH_VERSION, prepareRow } from "./row.ts";
-import { writeTransaction } from "./transaction.ts";
+import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
 export interface TenantsOptions {
 	readonly db: Database;
@@ -73,7 +73,7 @@ export class Tenants {
 			});
 			if (head) this.#options.onAppended(head);
 		} catch (error) {
-			throw asUnavailable(error);
+			if (!(error instanceof CommitUnknown) || !(await this.exists(tenantId))) throw asRejection(error);
 		}
 		await this.exists(tenantId);
 	}

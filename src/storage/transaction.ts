@@ -1,6 +1,6 @@
 import pg from "pg";
 import { AuditError } from "../errors.ts";
-import type { Database } from "./db.ts";
+import { asUnavailable, type Database } from "./db.ts";
 
 /** The connection broke after COMMIT was sent: whether it took effect can only be found out. */
 export class CommitUnknown extends Error {
@@ -20,26 +20,22 @@ export class NotCommitted extends Error {}
 const TRANSACTION_DEADLINE_MS = 10_000;
 
 /**
- * Runs one transaction of the writer's. Resolves only when the server said COMMIT; throws CommitUnknown when it may
- * have committed, and any other error when it has not. The connection is never used again after an error.
+ * Runs one transaction of the writer's. Resolves only when the server said COMMIT and no standby is missing. Throws
+ * CommitUnknown when nobody knows whether it has committed. The connection is never used again after an error.
  */
 export async function writeTransaction<T>(db: Database, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
 	const client = await db.writer.connect();
 	// A server that stops answering (frozen, or behind a dead link) would hold COPY for ever: pg has no timeout there.
 	const deadline = setTimeout(() => breakConnection(client), TRANSACTION_DEADLINE_MS);
-	// Without a listener a connection that breaks between two queries would end the process.
-	const ignore = () => {};
-	client.on("error", ignore);
 	let failed = true;
 	try {
-		await client.query("BEGIN");
+		await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
 		const result = await run(client);
 		await commit(client);
 		failed = false;
 		return result;
 	} finally {
 		clearTimeout(deadline);
-		client.off("error", ignore);
 		client.release(failed);
 	}
 }
@@ -67,6 +63,19 @@ async function commit(client: pg.PoolClient): Promise<void> {
 		client.off("notice", onNotice);
 	}
 	// At this point the batch is durable: a crash from here on costs the caller nothing but a retry, which finds it.
+}
+
+/** What those who wait for a write are told: whatever may help when tried again is `unavailable`. */
+export function asRejection(error: unknown): unknown {
+	if (error instanceof CommitUnknown) {
+		const options = { reason: "OUTCOME_UNKNOWN", retryAfterMs: 1_000, cause: error };
+		return new AuditError("unavailable", "the write may or may not have been stored; send the same id again", options);
+	}
+	if (error instanceof NotCommitted) {
+		const options = { reason: "NOT_STORED", retryAfterMs: 1_000, cause: error };
+		return new AuditError("unavailable", "the database did not commit the write; try again", options);
+	}
+	return asUnavailable(error);
 }
 
 /** Whether an error in answer to COMMIT says that it failed. A server told to stop (57) may have committed before. */

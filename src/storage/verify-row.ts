@@ -1,11 +1,12 @@
 import { factsWithoutRecorder } from "../event/canonical.ts";
 import { isTimed } from "../event/time.ts";
-import { encodeEntry, leafHash } from "../integrity/entry.ts";
+import { encodeEntry, leafHash, SALT_BYTES } from "../integrity/entry.ts";
 import { contentMac, entryOf, HASH_VERSION, project } from "./row.ts";
 import { microsOfColumn, unitsOf, type VerifiedRow } from "./stored-row.ts";
 
 /** What of a row is not as it was written, in words; empty if nothing. */
 export function rowFaults(row: VerifiedRow, leaf: Uint8Array, contentMacKey: Uint8Array): string[] {
+	if (row.occurred_us === null || row.recorded_us === null) return ["a time of the event is infinite"];
 	if (row.hv !== HASH_VERSION) return [`the event has the unknown hash version ${row.hv}`];
 	const units = unitsOf(row);
 	const event = {
@@ -17,6 +18,12 @@ export function rowFaults(row: VerifiedRow, leaf: Uint8Array, contentMacKey: Uin
 		action: row.action,
 		units,
 	};
+	// What the entry's bytes cannot hold could be put there unseen: the hash is of the entry, not of the row.
+	if (row.kind !== 1 && row.kind !== 2) return ["the event was altered: its kind is none that was ever written"];
+	if (!/^[a-z0-9._-]{1,127}$/.test(row.action))
+		return ["the event was altered: its action is none that was ever admitted"];
+	if (row.salts.length !== Object.keys(units).length * SALT_BYTES)
+		return ["the event was altered: it has not one salt per unit"];
 	const faults: string[] = [];
 	if (!equal(leafHash(encodeEntry(entryOf(event, row.salts))), leaf))
 		faults.push("the event was altered: it does not hash to its leaf");
@@ -34,7 +41,7 @@ export function rowFaults(row: VerifiedRow, leaf: Uint8Array, contentMacKey: Uin
 			faults.push(`the filter column ${column} is not what was hashed`);
 	}
 	if (row.timed !== isTimed(event.id, event.occurredAt)) faults.push("the filter column timed is not what was hashed");
-	if (row.content_mac && !equal(row.content_mac, contentMac({ ...event, statedFacts: stated }, contentMacKey))) {
+	if (!row.content_mac || !equal(row.content_mac, contentMac({ ...event, statedFacts: stated }, contentMacKey))) {
 		faults.push("the content MAC is not that of the event");
 	}
 	return faults;

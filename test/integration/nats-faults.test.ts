@@ -119,6 +119,7 @@ describe("NATS", () => {
 				},
 			});
 			await waitFor(() => flushes > 0 && door.status().state === "connecting", { what: "noticing" });
+			await nats.exited;
 			nats = await startOwnNats({ dataDir, port: nats.port });
 			await untilDrained(client);
 			expect(await stored()).toEqual({ events: 6_000, names: 6_000 });

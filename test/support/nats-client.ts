@@ -36,7 +36,8 @@ export interface Outgoing {
 export async function openNatsClient(url: string): Promise<NatsClient> {
 	const nc = await connect({ servers: url, maxReconnectAttempts: -1, reconnectTimeWait: 50, reconnectJitter: 10 });
 	const js = nc.jetstream();
-	const jsm = await nc.jetstreamManager({ checkAPI: false });
+	// Short: a request that was under way when the server ended is never answered.
+	const jsm = await nc.jetstreamManager({ checkAPI: false, timeout: 1_000 });
 	return {
 		nc,
 		js,

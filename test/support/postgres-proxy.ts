@@ -20,6 +20,10 @@ export interface PostgresProxy {
 	readonly applied: number;
 	/** How many replies to COMMIT were kept back: so many transactions are committed whose writer does not know. */
 	readonly held: number;
+	/** How many COMMITs have passed. */
+	readonly commits: number;
+	/** Breaks every connection, without a word. */
+	cut(): void;
 	close(): Promise<void>;
 }
 
@@ -33,6 +37,7 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 	let pending: Fault | undefined;
 	let applied = 0;
 	let held = 0;
+	let commits = 0;
 
 	const server = createServer((client) => {
 		const upstream = connect(Number(target.port), target.hostname);
@@ -47,6 +52,7 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 		}
 		let spoilt: Fault | undefined;
 		client.on("data", (chunk) => {
+			if (chunk.includes(COMMIT)) commits += 1;
 			const at = pending && chunk.indexOf(COMMIT);
 			if (at === undefined || at < 0) return void upstream.write(chunk);
 			const fault = pending;
@@ -77,6 +83,12 @@ export async function startPostgresProxy(databaseUrl: string): Promise<PostgresP
 		},
 		get held() {
 			return held;
+		},
+		get commits() {
+			return commits;
+		},
+		cut: () => {
+			for (const socket of sockets) socket.destroy();
 		},
 		close: async () => {
 			for (const socket of sockets) socket.destroy();

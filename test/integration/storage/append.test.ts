@@ -146,6 +146,37 @@ describe("retries and reuse of a key", () => {
 		expect(path.heads.length - before).toBe(2);
 	});
 
+	test("a crowd of retries shares a transaction: nothing new is stored, and nobody waits for the others one by one", async () => {
+		const events = Array.from({ length: 200 }, () => anEvent({ id: randomUUID(), occurredAt }));
+		await Promise.all(events.map((event) => accept([event])));
+		const before = proxy.commits;
+		const results = await Promise.all(events.map((event) => accept([event])));
+		expect(codes(results.flat())).toEqual(Array(200).fill("duplicate"));
+		// The first comes alone; what came meanwhile shares one transaction, or two.
+		expect(proxy.commits - before).toBeLessThan(10);
+	});
+
+	test("a contradiction and a true retry in one call are told apart, whichever comes first", async () => {
+		const event = anEvent({ id: randomUUID(), occurredAt });
+		await accept([event]);
+		const other = { ...event, action: "x.y" };
+		expect(codes(await accept([other, event]))).toEqual(["ID_REUSED", "duplicate"]);
+		expect(codes(await accept([event, other]))).toEqual(["duplicate", "ID_REUSED"]);
+	});
+
+	test("an atomic call that is refused makes no tenant either", async () => {
+		const call = accept([anEvent({ tenantId: "brand-new" }), anEvent({ action: "NO" })], true);
+		await expect(call).rejects.toMatchObject({ code: "invalid_argument" });
+		expect((await admin.query("SELECT FROM audit.tenants WHERE id = 'brand-new'")).rowCount).toBe(0);
+	});
+
+	test("an atomic call with a tenant that the key cannot see stores nothing", async () => {
+		await path.tenants.create("acme" as never, "acme");
+		const call = path.ingest.accept([anEvent(), anEvent({ tenantId: "globex" })], aWriter("acme"), { atomic: true });
+		await expect(call).rejects.toMatchObject({ code: "not_found" });
+		expect(await stored()).toBe(0);
+	});
+
 	test("the same new event written many times at once is stored once", async () => {
 		const second = openWritePath({ databaseUrl: database.url, secret: testSecret() });
 		await second.tenants.create("acme" as never, "acme");
@@ -199,7 +230,21 @@ describe("COMMIT", () => {
 		expect(proxy.applied).toBe(1);
 		expect(codes(results)).toEqual(["stored"]);
 		expect(await stored()).toBe(2);
+		const [event] = results;
+		expect(path.heads.at(-1)?.batchId).toBe(event?.ok && event.event.batchId);
 	});
+
+	test.each(["lose the reply", "break before", "roll back instead"] as const)(
+		"spoilt while a tenant is made (%s): the tenant is there, or the caller is told to try again",
+		async (fault) => {
+			proxy.next(fault);
+			const event = anEvent({ id: randomUUID(), occurredAt, tenantId: "brand-new" });
+			const first = await accept([event]).catch((error: unknown) => error);
+			expect(proxy.applied).toBe(1);
+			if (first instanceof Error) expect(first).toMatchObject({ code: "unavailable" });
+			expect(codes(await accept([event]))).toEqual([first instanceof Error ? "stored" : "duplicate"]);
+		},
+	);
 
 	test("that never reached the server is found out, and the events are stored after all, once", async () => {
 		proxy.next("break before");

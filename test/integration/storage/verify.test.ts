@@ -90,6 +90,19 @@ describe("tampering with an event", () => {
 		expect(await problemsAfter(`UPDATE audit.events SET content_mac = ${zeros} WHERE id = $1`, [id])).toHaveLength(2);
 	});
 
+	test.each([
+		["its content MAC taken away", "content_mac = NULL"],
+		["salts that belong to no unit", "salts = salts || decode(repeat('00', 16), 'hex')"],
+		["an action the entry's bytes cannot hold", "action = 'ŵser.login', content_mac = NULL"],
+		["a kind the entry's byte cannot hold", "kind = 257"],
+		["a time that is none", "recorded_at = 'infinity'"],
+		["an unknown hash version", "hv = 2"],
+	])("what no writer could have stored is found: %s", async (_, change) => {
+		const { id } = await victim();
+		const problems = await problemsAfter(`UPDATE audit.events SET ${change} WHERE id = $1`, [id]);
+		expect(problems).toEqual([expect.objectContaining({ eventId: id })]);
+	});
+
 	test("moving it to another tenant is found", async () => {
 		const { id } = await victim();
 		const problems = await problemsAfter("UPDATE audit.events SET tenant_id = 'globex' WHERE id = $1", [id]);
@@ -145,9 +158,7 @@ describe("tampering with an event", () => {
 			]);
 		}
 		const { problems } = await verify();
-		expect(problems.filter(({ message }) => message.includes("MAC"))).toEqual([
-			expect.objectContaining({ batchId: batch_id }),
-		]);
+		expect(problems.find(({ message }) => message.includes("MAC"))).toMatchObject({ batchId: batch_id });
 	});
 });
 
@@ -157,6 +168,54 @@ describe("tampering with manifests", () => {
 		const problems = await problemsAfter("DELETE FROM audit.manifests WHERE batch_id = $1", [batch_id]);
 		expect(problems.map(({ message }) => message).join("\n")).toMatch(`batches ${batch_no} to ${batch_no}`);
 		expect(problems.map(({ message }) => message)).toContain("the event's batch has no manifest");
+	});
+
+	test("taking a batch out together with its rows, and chaining the rest anew, fails on the MACs", async () => {
+		const { batch_id, batch_no } = await victim();
+		await admin.query("DELETE FROM audit.events WHERE batch_id = $1", [batch_id]);
+		await admin.query("DELETE FROM audit.manifests WHERE batch_id = $1", [batch_id]);
+		const { rows } = await admin.query("SELECT batch_no, chain, digest FROM audit.manifests ORDER BY batch_no");
+		let chain = rows[Number(batch_no) - 1].chain as Uint8Array;
+		for (const row of rows.slice(Number(batch_no))) {
+			chain = nextChain(BigInt(row.batch_no) - 1n, chain, row.digest);
+			await admin.query("UPDATE audit.manifests SET batch_no = batch_no - 1, chain = $2 WHERE batch_no = $1", [
+				row.batch_no,
+				chain,
+			]);
+		}
+		const { problems } = await verify();
+		expect(problems.length).toBeGreaterThan(0);
+		expect(problems.every(({ message }) => message.includes("MAC"))).toBe(true);
+	});
+
+	test.each([
+		["a batch number below zero", "batch_no = -5"],
+		["a batch id below zero", "batch_id = -5"],
+		["a chain of another length", "chain = decode(repeat('00', 99), 'hex')"],
+		["a digest of another length", "digest = decode(repeat('00', 99), 'hex')"],
+	])("values out of range are named, and do not stop the verification: %s", async (_, change) => {
+		const { batch_id } = await victim();
+		expect(
+			(await problemsAfter(`UPDATE audit.manifests SET ${change} WHERE batch_id = $1`, [batch_id])).length,
+		).toBeGreaterThan(0);
+	});
+
+	test("giving one tenant's log to another is found, though every row and leaf is as it was", async () => {
+		await admin.query(
+			"UPDATE audit.tenants SET id = CASE id WHEN 'acme' THEN 'x' ELSE 'acme' END WHERE id IN ('acme', 'globex')",
+		);
+		await admin.query("UPDATE audit.tenants SET id = 'globex' WHERE id = 'x'");
+		await admin.query(
+			"UPDATE audit.events SET tenant_id = CASE tenant_id WHEN 'acme' THEN 'globex' ELSE 'acme' END, content_mac = NULL WHERE tenant_id IN ('acme', 'globex')",
+		);
+		const { problems } = await verify();
+		expect(problems.filter(({ message }) => message.includes("that of another tenant"))).toHaveLength(2);
+	});
+
+	test("a tenant put in afterwards is found", async () => {
+		expect(await problemsAfter("INSERT INTO audit.tenants (slot, id, name) VALUES (2, 'late', 'late')")).toEqual([
+			expect.objectContaining({ tenantId: "late" }),
+		]);
 	});
 
 	test.each(["payload", "digest", "chain", "mac"])("altering its %s is found", async (column) => {

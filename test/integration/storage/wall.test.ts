@@ -169,7 +169,24 @@ test("functions that run as the owner have a pinned search path, and nobody may 
 	);
 	expect(rows.length).toBeGreaterThanOrEqual(6);
 	for (const row of rows)
-		expect(row).toMatchObject({ config: expect.stringContaining("search_path=pg_catalog"), open: false });
+		expect(row).toMatchObject({ config: expect.stringContaining("search_path=pg_catalog, pg_temp"), open: false });
+});
+
+test("a type of the writer's own making is not taken for PostgreSQL's by functions that run as the owner", async () => {
+	// Only where temporary objects are allowed at all: migrations forbid them, a copy of a database forgets it.
+	await admin.query(`GRANT TEMPORARY ON DATABASE ${database.name} TO PUBLIC`);
+	await as("audit_writer", async (writer) => {
+		await writer.query(`
+			CREATE FUNCTION pg_temp.become_owner(v pg_catalog.int2) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN
+				IF current_user = 'audit_owner' THEN EXECUTE 'GRANT SELECT ON audit.events TO audit_writer'; END IF;
+				RETURN true;
+			END $$`);
+		await writer.query("CREATE DOMAIN pg_temp.int2 AS pg_catalog.int2 CHECK (pg_temp.become_owner(VALUE))");
+		const call = "SELECT audit.append_batch(0::int8, 1::int8, 0, '\\x00', '\\x00', '\\x00', '\\x00')";
+		await expect(writer.query(call)).rejects.toThrow(/does not continue the chain/);
+		await expect(writer.query("SELECT u_actor FROM audit.events")).rejects.toMatchObject({ code: "42501" });
+	});
 });
 
 test("no partition is made for times that no event can have", async () => {

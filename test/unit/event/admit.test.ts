@@ -200,6 +200,15 @@ describe("content", () => {
 		expect(fieldsRefused(fill(LIMITS.eventBytes - overhead + 1))).toEqual([""]);
 	});
 
+	test("a hostile event is refused in few words: a list that is too long is not walked, and violations end at their limit", () => {
+		const endless = Array.from({ length: 500_000 }, () => ({}));
+		// Too long, and too large.
+		expect(fieldsRefused({ relatedResources: endless })).toEqual(["related_resources", ""]);
+		expect(fieldsRefused({ onBehalfOf: Array.from({ length: 9 }, () => ({})) })).toEqual(["on_behalf_of"]);
+		const metadata = { list: Array.from({ length: 1_000 }, () => "\0") };
+		expect(fieldsRefused({ metadata })).toHaveLength(LIMITS.violations);
+	});
+
 	test("enum numbers this version does not know are kept as numbers", () => {
 		const facts = admitted({ category: 77 as Category, severity: 99 as Severity }).units.facts;
 		expect(JSON.parse(facts)).toMatchObject({ category: 77, severity: 99 });
