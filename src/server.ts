@@ -57,7 +57,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			(i) => i.close(),
 		);
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
-		const authenticator = new Authenticator(findApiKeyIn(db.reader), keys);
+		const authenticator = new Authenticator(findApiKeyIn(db.keys), keys);
 
 		if (config.natsUrl !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());

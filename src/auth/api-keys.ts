@@ -64,12 +64,14 @@ export async function createApiKey(admin: pg.ClientBase, keys: DerivedKeys, spec
 	await admin.query("BEGIN");
 	try {
 		await admin.query("SET LOCAL ROLE audit_owner");
-		await admin.query(
+		const { rowCount } = await admin.query(
 			`INSERT INTO audit.api_keys (id, secret_hash, name, role, tenant_ids) VALUES ($1, $2, $3, $4, $5)
-			 ON CONFLICT (id) DO UPDATE SET secret_hash = excluded.secret_hash, name = excluded.name,
-			   role = excluded.role, tenant_ids = excluded.tenant_ids`,
+			 ON CONFLICT (id) DO UPDATE SET name = excluded.name, role = excluded.role, tenant_ids = excluded.tenant_ids
+			 WHERE api_keys.secret_hash = excluded.secret_hash`,
 			[key.id, hashSecret(keys, key), spec.name, spec.role, tenantIds],
 		);
+		// Another secret under the same id would take that key's place.
+		if (rowCount !== 1) throw new Error("there is another key with this id; make a new one");
 		await admin.query("COMMIT");
 	} catch (error) {
 		await admin.query("ROLLBACK").catch(() => {});

@@ -17,7 +17,10 @@ export function toAuditError(error: unknown): AuditError {
 		.flatMap(({ fieldViolations }) =>
 			fieldViolations.map(({ field, description }) => ({ field, message: description })),
 		);
-	return new AuditError(CODES.get(connect.code) ?? "internal", connect.rawMessage, {
+	// The service explains every error of its own. One without was made on this side: the connection broke or was refused,
+	// and what was asked may be asked again.
+	const broken = !info && BROKEN.has(connect.code);
+	return new AuditError(broken ? "unavailable" : (CODES.get(connect.code) ?? "internal"), connect.rawMessage, {
 		reason: info?.reason ?? (Code[connect.code] ?? "Unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase(),
 		violations,
 		...(retry?.retryDelay && { retryAfterMs: Math.round(durationMs(retry.retryDelay)) }),
@@ -35,6 +38,6 @@ const CODES = new Map<Code, ErrorCode>([
 	[Code.ResourceExhausted, "resource_exhausted"],
 	[Code.DeadlineExceeded, "deadline_exceeded"],
 	[Code.Unavailable, "unavailable"],
-	// The connection broke or was refused in mid-air: what was asked may be asked again.
-	[Code.Aborted, "unavailable"],
 ]);
+
+const BROKEN: ReadonlySet<Code> = new Set([Code.Aborted, Code.Internal, Code.Unavailable]);

@@ -32,9 +32,12 @@ const ACK_TIMEOUT_MS = 15_000;
 
 /** @param options.url one URL or several separated by commas; user and password, or a token, may stand in them */
 export async function openAuditPublisher(options: { url: string }): Promise<AuditPublisher> {
-	const connection = await connect(connectionOptions(options.url)).catch((error: unknown) => {
-		throw asAuditError(error);
-	});
+	// Without a bound on reconnecting an import of hours outlives a restart of NATS; each publish has its own time limit.
+	const connection = await connect({ ...connectionOptions(options.url), maxReconnectAttempts: -1 }).catch(
+		(error: unknown) => {
+			throw asAuditError(error);
+		},
+	);
 	const jetstream = connection.jetstream();
 	return {
 		maxMessageBytes: (connection.info?.max_payload ?? 1024 * 1024) - HEADER_ROOM_BYTES,

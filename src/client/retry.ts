@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import type { Interceptor } from "@connectrpc/connect";
 import {
 	type BatchWriteRequest,
 	BatchWriteRequestSchema,
@@ -59,11 +59,10 @@ function withIds(
 
 /** How long to wait before the next attempt; undefined if there should be none. */
 function delayBefore(attempt: number, error: unknown): number | undefined {
-	const connect = ConnectError.from(error);
-	if (connect.code !== Code.Unavailable && connect.code !== Code.ResourceExhausted) return undefined;
-	const { retryAfterMs } = toAuditError(connect);
+	const { code, retryAfterMs } = toAuditError(error);
+	if (code !== "unavailable" && code !== "resource_exhausted") return undefined;
 	// A limit that no retry changes, such as a request too large, comes without a time to retry after.
-	if (connect.code === Code.ResourceExhausted && retryAfterMs === undefined) return undefined;
+	if (code === "resource_exhausted" && retryAfterMs === undefined) return undefined;
 	const backoff = Math.min(FIRST_DELAY_MS * 2 ** (attempt - 1), LONGEST_DELAY_MS);
 	// Up to half as long again, so that callers turned away together do not come back together.
 	return Math.max(backoff, retryAfterMs ?? 0) * (1 + Math.random() / 2);

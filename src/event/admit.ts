@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Violation } from "../errors.ts";
@@ -17,7 +18,8 @@ import type { AuditEvent, EventId, EventInput, EventKind, Micros, TenantId, Unit
 import { idOfIdempotencyKey, idOfPlace, isUuid, newEventId } from "./identity.ts";
 import { encodeForeignJson, type Jcs } from "./jcs.ts";
 import { LIMITS } from "./limits.ts";
-import { microsOf, millisOfId } from "./time.ts";
+import { faultOfId, faultOfText } from "./text.ts";
+import { isTimestamp, microsOf, millisOfId } from "./time.ts";
 
 /** What admission knows besides the event itself. */
 export interface Admission {
@@ -26,7 +28,7 @@ export interface Admission {
 	/** The tenant the caller's key or subject is bound to: an event need not name it. */
 	readonly boundTenant: TenantId | undefined;
 	/** Keys the ids derived from idempotency keys and places. */
-	readonly idSecret: Uint8Array;
+	readonly idSecret: KeyObject;
 	/** The name and time of where the event was found (a message), for events that bring neither id nor time. */
 	readonly place?: { readonly name: string; readonly publishedAt: Micros };
 	readonly kind?: EventKind;
@@ -92,8 +94,7 @@ function admitIdentity(
 
 	let occurredAt: Micros;
 	if (input.occurredAt) {
-		const { seconds, nanos } = input.occurredAt;
-		if (nanos < 0 || nanos > 999_999_999 || seconds < -62_135_596_800n || seconds > 253_402_300_799n) {
+		if (!isTimestamp(input.occurredAt)) {
 			check.refuse("occurred_at", "must be a valid timestamp");
 			return {};
 		}
@@ -225,22 +226,13 @@ class Checks {
 	}
 
 	idString(path: string, value: string, limit: number = LIMITS.idBytes): void {
-		// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-		if (/[\u0000-\u001f\u007f]/.test(value)) this.refuse(path, "must not contain control characters");
-		else this.#sized(path, value, limit);
+		const fault = faultOfId(value, limit);
+		if (fault) this.refuse(path, fault);
 	}
 
 	text(path: string, value: string, limit: number = LIMITS.textBytes): void {
-		if (value.includes("\0")) this.refuse(path, "must not contain U+0000");
-		else this.#sized(path, value, limit);
-	}
-
-	#sized(path: string, value: string, limit: number): void {
-		if (!value.isWellFormed()) this.refuse(path, "must be well-formed Unicode (it has a lone surrogate)");
-		// A UTF-16 unit has 3 bytes at most in UTF-8: short strings need no counting.
-		else if (value.length * 3 > limit && Buffer.byteLength(value) > limit) {
-			this.refuse(path, `must not be longer than ${limit} bytes`);
-		}
+		const fault = faultOfText(value, limit);
+		if (fault) this.refuse(path, fault);
 	}
 }
 

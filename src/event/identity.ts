@@ -1,4 +1,4 @@
-import { createHmac, randomFillSync } from "node:crypto";
+import { createHmac, type KeyObject, randomFillSync } from "node:crypto";
 import type { EventId, Micros, TenantId } from "./event.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -16,14 +16,14 @@ export function newEventId(occurredAt: Micros): EventId {
  * The id that stands for an idempotency key: UUIDv8 of the event's millisecond and an HMAC of tenant and key. The
  * secret matters: without it, whoever can guess a key could confirm the guess from an id, and ids are for ever.
  */
-export function idOfIdempotencyKey(secret: Uint8Array, tenantId: TenantId, key: string, occurredAt: Micros): EventId {
+export function idOfIdempotencyKey(secret: KeyObject, tenantId: TenantId, key: string, occurredAt: Micros): EventId {
 	// The tenant id cannot hold U+0000, so the pair is unambiguous.
 	const mac = createHmac("sha256", secret).update(`idempotency\0${tenantId}\0${key}`).digest();
 	return timedUuid(8, occurredAt, mac);
 }
 
 /** The id of an event that came without one from a place that has a name of its own, such as a NATS message. */
-export function idOfPlace(secret: Uint8Array, place: string, occurredAt: Micros): EventId {
+export function idOfPlace(secret: KeyObject, place: string, occurredAt: Micros): EventId {
 	return timedUuid(8, occurredAt, createHmac("sha256", secret).update(`place\0${place}`).digest());
 }
 

@@ -1,5 +1,6 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import type { Violation } from "../errors.ts";
+import { elementPath, memberPath } from "./field-path.ts";
 import { LIMITS } from "./limits.ts";
 
 /** A JSON text in the form of RFC 8785: sorted keys, no white space, ECMAScript numbers and strings. */
@@ -31,11 +32,11 @@ export function encodeForeignJson(value: JsonValue, path: string, report: (viola
 			return "";
 		}
 		if (Array.isArray(item))
-			return `[${item.map((element, i) => encode(element, `${at}[${i}]`, depth + 1)).join(",")}]`;
+			return `[${item.map((element, i) => encode(element, elementPath(at, i), depth + 1)).join(",")}]`;
 		const members = Object.keys(item)
 			.sort()
 			.map((key) => {
-				const member = `${at}.${printable(key)}`;
+				const member = memberPath(at, key);
 				checkKey(key, member, refuse);
 				return `${JSON.stringify(key)}:${encode(item[key] ?? null, member, depth + 1)}`;
 			});
@@ -67,11 +68,6 @@ function checkKey(key: string, at: string, refuse: Refuse): void {
 	else if (Buffer.byteLength(key) > LIMITS.structKeyBytes) {
 		refuse(at, `has a key longer than ${LIMITS.structKeyBytes} bytes`);
 	}
-}
-
-/** A key as part of a path in an error: short, and without anything that could forge log lines. */
-function printable(key: string): string {
-	return /^[\w-]{1,64}$/.test(key) ? key : JSON.stringify(key.slice(0, 64).toWellFormed());
 }
 
 /**

@@ -4,6 +4,11 @@ import type { EventId, Micros } from "./event.ts";
 
 const MICROS = 1_000_000n;
 
+/** Whether it is one of the years 1 to 9999, as google.protobuf.Timestamp has to be. */
+export function isTimestamp({ seconds, nanos }: Timestamp): boolean {
+	return nanos >= 0 && nanos <= 999_999_999 && seconds >= -62_135_596_800n && seconds <= 253_402_300_799n;
+}
+
 /** The microsecond a timestamp falls in: finer digits are cut off, never rounded. `nanos` must be 0 to 999,999,999. */
 export function microsOf(timestamp: Timestamp): Micros {
 	return (timestamp.seconds * MICROS + BigInt(Math.floor(timestamp.nanos / 1000))) as Micros;

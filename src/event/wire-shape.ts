@@ -2,6 +2,7 @@ import { type DescField, type DescMessage, fromBinary, type Message, ScalarType 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import type { Violation } from "../errors.ts";
 import { elementPath, memberPath } from "./field-path.ts";
+import { LIMITS } from "./limits.ts";
 
 /** Finds where bytes that protobuf-es refused stop being a message. Only for bytes known to be malformed: it is slow. */
 export function findMalformed(desc: DescMessage, bytes: Uint8Array): Violation {
@@ -40,24 +41,29 @@ function searchField(field: DescField, bytes: Uint8Array, at: string): Violation
 	return isText && !isUtf8(bytes) ? { field: at, message: "must be valid UTF-8" } : undefined;
 }
 
-/** Fields of a decoded message that this version does not know, at every depth, by their numbers. */
-export function findUnknownFields(desc: DescMessage, message: Message, at = ""): Violation[] {
+/** Fields of a decoded message that this version does not know, at every depth, by their numbers; at most LIMITS.violations. */
+export function findUnknownFields(desc: DescMessage, message: Message): Violation[] {
 	const violations: Violation[] = [];
+	collectUnknownFields(desc, message, "", violations);
+	return violations;
+}
+
+function collectUnknownFields(desc: DescMessage, message: Message, at: string, found: Violation[]): void {
 	for (const { no } of message.$unknown ?? []) {
-		violations.push({ field: at, message: `has the field number ${no}, which this version does not know` });
+		if (found.length === LIMITS.violations) return;
+		found.push({ field: at, message: `has the field number ${no}, which this version does not know` });
 	}
 	for (const field of desc.fields) {
 		// Generated messages are plain objects with their fields as properties; Structs hold no fields of their own.
 		if (!field.message || field.message.typeName.startsWith("google.protobuf.")) continue;
 		const value = (message as unknown as Record<string, Message | Message[] | undefined>)[field.localName];
 		const path = memberPath(at, field.name);
-		if (Array.isArray(value)) {
-			for (const [i, item] of value.entries()) {
-				violations.push(...findUnknownFields(field.message, item, elementPath(path, i)));
-			}
-		} else if (value) violations.push(...findUnknownFields(field.message, value, path));
+		if (!Array.isArray(value)) {
+			if (value) collectUnknownFields(field.message, value, path, found);
+			continue;
+		}
+		for (const [i, item] of value.entries()) collectUnknownFields(field.message, item, elementPath(path, i), found);
 	}
-	return violations;
 }
 
 function isReadable(desc: DescMessage, bytes: Uint8Array): boolean {

@@ -1,6 +1,9 @@
+import type { KeyObject } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import { AuditError, invalidArgument, tenantNotFound } from "../errors.ts";
 import { type Admission, type Admitted, admit } from "../event/admit.ts";
 import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../event/event.ts";
+import { elementPath, pathWithin } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
 import { type Appended, refusalOf, type Write } from "../storage/append.ts";
@@ -40,8 +43,8 @@ export interface IngestOptions {
 	};
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
-	readonly idSecret: Uint8Array;
-	readonly contentMacKey: Uint8Array;
+	readonly idSecret: KeyObject;
+	readonly contentMacKey: KeyObject;
 }
 
 /**
@@ -143,15 +146,22 @@ export class Ingest {
 		mayWrite: (tenantId: TenantId) => boolean,
 		onAdmitted?: (admitted: readonly Admitted[]) => void,
 	): Promise<Prepared[]> {
-		const admitted = items.map(({ input }, i) => admit(input, admissionOf(i)));
+		const admitted: Admitted[] = [];
+		for (const [i, { input }] of items.entries()) {
+			admitted.push(admit(input, admissionOf(i)));
+			await breathe(i);
+		}
 		onAdmitted?.(admitted);
 		const events = admitted.flatMap((item) => (item.ok ? [item.event] : []));
 		const known = await this.#knownTenants(events, mayWrite);
-		return admitted.map((item) => {
-			if (!item.ok) return invalidArgument(item.violations);
-			if (!known.has(item.event.tenantId)) return tenantNotFound();
-			return prepareRow(item.event, this.#options.contentMacKey);
-		});
+		const prepared: Prepared[] = [];
+		for (const [i, item] of admitted.entries()) {
+			if (!item.ok) prepared.push(invalidArgument(item.violations));
+			else if (!known.has(item.event.tenantId)) prepared.push(tenantNotFound());
+			else prepared.push(prepareRow(item.event, this.#options.contentMacKey));
+			await breathe(i);
+		}
+		return prepared;
 	}
 
 	/** The tenants of these events that may be written to and exist, now at the latest. */
@@ -187,6 +197,11 @@ export class Ingest {
 /** An event ready to be stored, or why it is refused. */
 type Prepared = EventRow | AuditError;
 
+/** A flush of thousands of events must not keep other callers waiting while it is hashed. */
+async function breathe(i: number): Promise<void> {
+	if (i % 200 === 199) await setImmediate();
+}
+
 const TENANT_MISMATCH: Refusal = {
 	reason: "TENANT_MISMATCH",
 	message: "the event names another tenant than its subject",
@@ -197,7 +212,9 @@ const UNDECODED: Refusal = { reason: "UNDECODABLE", message: "the message holds 
 /** Every violation of every event in one error. */
 function refuseAll(admitted: readonly Admitted[]): void {
 	const violations = admitted.flatMap((item, i) =>
-		item.ok ? [] : item.violations.map(({ field, message }) => ({ field: pathOf(i, field), message })),
+		item.ok
+			? []
+			: item.violations.map(({ field, message }) => ({ field: pathWithin(elementPath("events", i), field), message })),
 	);
 	if (violations.length > 0) throw invalidArgument(violations);
 }
@@ -208,10 +225,6 @@ function throwFirstRefusal(results: readonly ItemResult[]): void {
 		const { code, reason, message, cause } = result.error;
 		throw new AuditError(code, `events[${i}]: ${message}`, { reason, cause });
 	}
-}
-
-function pathOf(index: number, field: string): string {
-	return field === "" ? `events[${index}]` : `events[${index}].${field}`;
 }
 
 function refused(error: AuditError): ItemResult {

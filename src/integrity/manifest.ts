@@ -1,4 +1,4 @@
-import { createHmac } from "node:crypto";
+import { createHmac, type KeyObject } from "node:crypto";
 import { sha256 } from "./sha256.ts";
 
 /**
@@ -74,7 +74,7 @@ export function manifestDigest(batchId: bigint, payload: Uint8Array, source = { 
  * HMAC-SHA256 of the chain, which commits to the number, the digest and all batches before: whoever rewrites the chain
  * inside the database, takes a batch out or puts two in another order, lacks the key.
  */
-export function manifestMac(key: Uint8Array, chain: Uint8Array): Uint8Array {
+export function manifestMac(key: KeyObject, chain: Uint8Array): Uint8Array {
 	return createHmac("sha256", key).update("AL1h").update(chain).digest();
 }
 

@@ -2,7 +2,8 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { invalidArgument, type Violation } from "../errors.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
-import { microsOf } from "../event/time.ts";
+import { faultOfId } from "../event/text.ts";
+import { isTimestamp, microsOf } from "../event/time.ts";
 import { Order, type QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import { type Category, Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
 
@@ -53,9 +54,9 @@ export function parseSearch(request: QueryRequest, tenantId: TenantId): Search {
 		tenantId,
 		newestFirst: request.order !== Order.OLDEST_FIRST,
 		pageSize: Math.min(request.pageSize || PAGE_SIZE.fallback, PAGE_SIZE.most),
-		occurredAfter: checkTime("occurred_after", request.occurredAfter, refuse),
-		occurredBefore: checkTime("occurred_before", request.occurredBefore, refuse),
-		actorIds: list("actor_ids", request.actorIds, faultOfId),
+		occurredAfter: checkBound("occurred_after", request.occurredAfter, refuse),
+		occurredBefore: checkBound("occurred_before", request.occurredBefore, refuse),
+		actorIds: list("actor_ids", request.actorIds, faultOfStoredId),
 		actions: actions.filter((action) => !action.endsWith("*")),
 		actionPrefixes: actions.filter((action) => action.endsWith("*")).map((action) => action.slice(0, -1)),
 		// CATEGORY_UNSPECIFIED is what events without a category have, so it may be searched for; numbers this version
@@ -63,7 +64,7 @@ export function parseSearch(request: QueryRequest, tenantId: TenantId): Search {
 		categories: list("categories", request.categories, () => undefined),
 		severities: list("severities", request.severities, neverStored(Severity.UNSPECIFIED)),
 		outcomes: list("outcomes", request.outcomes, neverStored(Outcome.UNSPECIFIED)),
-		sources: list("sources", request.sources, faultOfId),
+		sources: list("sources", request.sources, faultOfStoredId),
 		resourceType: optionalId("resource_type", request.resourceType, refuse),
 		resourceId: optionalId("resource_id", request.resourceId, refuse),
 	};
@@ -102,18 +103,13 @@ function faultOfAction(action: string): string | undefined {
 }
 
 /** The rule for identifiers in events: what breaks it was never stored. */
-function faultOfId(value: string): string | undefined {
-	if (value === "") return "must not be empty";
-	// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-	if (/[\u0000-\u001f\u007f]/.test(value)) return "must not contain control characters";
-	if (!value.isWellFormed()) return "must be well-formed Unicode (it has a lone surrogate)";
-	if (Buffer.byteLength(value) > LIMITS.idBytes) return `must not be longer than ${LIMITS.idBytes} bytes`;
-	return undefined;
+function faultOfStoredId(value: string): string | undefined {
+	return value === "" ? "must not be empty" : faultOfId(value, LIMITS.idBytes);
 }
 
 function optionalId(field: string, value: string, refuse: Refuse): string | undefined {
 	if (value === "") return undefined;
-	const message = faultOfId(value);
+	const message = faultOfStoredId(value);
 	if (message) refuse(field, message);
 	return value;
 }
@@ -123,12 +119,19 @@ function neverStored(zero: number) {
 	return (value: number) => (value === zero ? "must be a value that events have: not UNSPECIFIED" : undefined);
 }
 
+/**
+ * A bound of a range. Events are at whole microseconds, so a bound between two of them is the same as the later one:
+ * what is at or after it is at or after that, what is before it is before that.
+ */
+function checkBound(field: string, time: Timestamp | undefined, refuse: Refuse): Micros | undefined {
+	const micros = checkTime(field, time, refuse);
+	return micros !== undefined && time && time.nanos % 1000 !== 0 ? ((micros + 1n) as Micros) : micros;
+}
+
 /** The microsecond of a timestamp in a request, if it has one: as in events, finer digits are cut off. */
 export function checkTime(field: string, time: Timestamp | undefined, refuse: Refuse): Micros | undefined {
 	if (!time) return undefined;
-	const { seconds, nanos } = time;
-	// The range of google.protobuf.Timestamp: the years 1 to 9999.
-	if (nanos < 0 || nanos > 999_999_999 || seconds < -62_135_596_800n || seconds > 253_402_300_799n) {
+	if (!isTimestamp(time)) {
 		refuse(field, "must be a valid timestamp");
 		return undefined;
 	}

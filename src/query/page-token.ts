@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
 import type { EventId, Micros } from "../event/event.ts";
 import type { Search } from "./filter.ts";
@@ -20,7 +20,7 @@ const TOKEN_BYTES = BODY_BYTES + 32;
 const VALID_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** @param now milliseconds since 1970 */
-export function issuePageToken(key: Uint8Array, search: Search, cursor: Cursor, now: number): string {
+export function issuePageToken(key: KeyObject, search: Search, cursor: Cursor, now: number): string {
 	const body = Buffer.alloc(BODY_BYTES);
 	body.writeUInt8(VERSION, 0);
 	body.writeBigInt64BE(cursor.occurredAt, 1);
@@ -33,7 +33,7 @@ export function issuePageToken(key: Uint8Array, search: Search, cursor: Cursor, 
  * @param now milliseconds since 1970
  * @throws AuditError invalid_argument, with one text for every reason: a forger learns nothing
  */
-export function openPageToken(key: Uint8Array, search: Search, token: string, now: number): Cursor {
+export function openPageToken(key: KeyObject, search: Search, token: string, now: number): Cursor {
 	const bytes = Buffer.from(token, "base64url");
 	// Node's decoder skips what is not base64url and ignores spare bits: only the spelling we issue is ours.
 	if (bytes.length !== TOKEN_BYTES || bytes.toString("base64url") !== token) throw invalidPageToken();
@@ -44,7 +44,7 @@ export function openPageToken(key: Uint8Array, search: Search, token: string, no
 	return { occurredAt: body.readBigInt64BE(1) as Micros, id: id as EventId };
 }
 
-function authenticate(key: Uint8Array, body: Buffer, search: Search): Buffer {
+function authenticate(key: KeyObject, body: Buffer, search: Search): Buffer {
 	// The body's length is fixed, so body and search cannot run into each other.
 	return createHmac("sha256", key).update(body).update(searchText(search)).digest();
 }

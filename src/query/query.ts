@@ -1,7 +1,9 @@
+import type { KeyObject } from "node:crypto";
+import { tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
 import type { GetEventRequest, QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
-import type { Database } from "../storage/db.ts";
+import { type Database, inTenant } from "../storage/db.ts";
 import { parseSearch } from "./filter.ts";
 import { getEvent, parseEventKey } from "./get.ts";
 import { issuePageToken, openPageToken } from "./page-token.ts";
@@ -10,7 +12,7 @@ import { PAGE_LIMITS, type PageLimits, search } from "./search.ts";
 export interface QueryOptions {
 	readonly db: Database;
 	/** `DerivedKeys.pageTokens`. */
-	readonly pageTokenKey: Uint8Array;
+	readonly pageTokenKey: KeyObject;
 	readonly limits?: PageLimits;
 	/** Milliseconds since 1970. */
 	readonly now?: () => number;
@@ -19,7 +21,7 @@ export interface QueryOptions {
 /** Answers questions about a tenant's events. The tenant is the one access control resolved, whatever the request says. */
 export class Query {
 	readonly #db: Database;
-	readonly #pageTokenKey: Uint8Array;
+	readonly #pageTokenKey: KeyObject;
 	readonly #limits: PageLimits;
 	readonly #now: () => number;
 
@@ -36,7 +38,16 @@ export class Query {
 		const { pageToken } = request;
 		const cursor = pageToken ? openPageToken(this.#pageTokenKey, checked, pageToken, this.#now()) : undefined;
 		const { events, next } = await search(this.#db, checked, cursor, this.#limits);
+		// A misspelt tenant must not look like one whose log is clean.
+		if (events.length === 0 && !cursor) await this.#mustExist(tenantId);
 		return { events, nextPageToken: next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "" };
+	}
+
+	async #mustExist(tenantId: TenantId): Promise<void> {
+		const found = await inTenant(this.#db, tenantId, (client) =>
+			client.query("SELECT FROM audit.tenants WHERE id = $1", [tenantId]),
+		);
+		if (found.rowCount === 0) throw tenantNotFound();
 	}
 
 	/** One event. @throws AuditError invalid_argument with every violation, not_found, failed_precondition, unavailable */

@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import pg from "pg";
 import type { Logger } from "../logger.ts";
 import { appended, type Batch, type ChainHead, formBatch, writeManifest } from "./batch.ts";
@@ -32,7 +33,7 @@ export interface AppenderOptions {
 	readonly db: Database;
 	readonly tenants: Tenants;
 	readonly partitions: Partitions;
-	readonly manifestKey: Uint8Array;
+	readonly manifestKey: KeyObject;
 	readonly logger: Logger;
 	/** Told of every committed batch: a hint, never waited for. */
 	readonly onAppended: (head: ChainHead) => void;

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { type KeyObject, randomBytes } from "node:crypto";
 import type pg from "pg";
 import type { AppendedEvent } from "../event/event.ts";
 import { encodePayload, type ManifestRun, manifestDigest, manifestMac, nextChain } from "../integrity/manifest.ts";
@@ -34,7 +34,7 @@ export function formBatch(rows: readonly EventRow[], slotOf: (row: EventRow) => 
  * Writes the manifest: the last thing before COMMIT, because from its first statement on the batch holds the lock that
  * orders commits.
  */
-export async function writeManifest(client: pg.PoolClient, batch: Batch, macKey: Uint8Array): Promise<ChainHead> {
+export async function writeManifest(client: pg.PoolClient, batch: Batch, macKey: KeyObject): Promise<ChainHead> {
 	const payload = encodePayload(batch.runs);
 	const digest = manifestDigest(batch.id, payload);
 	const { rows } = await client.query<{ next_no: string; previous_chain: Buffer }>("SELECT * FROM audit.lock_chain()");

@@ -10,6 +10,8 @@ export interface Database {
 	readonly writer: pg.Pool;
 	/** Reads events, of one tenant per transaction: see `inTenant`. */
 	readonly reader: pg.Pool;
+	/** Looks API keys up: apart from `reader`, so that slow searches keep nobody out. */
+	readonly keys: pg.Pool;
 	/** Makes partitions. */
 	readonly maintainer: pg.Pool;
 	close(): Promise<void>;
@@ -44,13 +46,15 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
 	};
 	const writer = pool("audit_writer", 4, WRITER_STATEMENT_MS);
 	const reader = pool("audit_reader", 10, READER_STATEMENT_MS);
+	const keys = pool("audit_reader", 2, WRITER_STATEMENT_MS);
 	const maintainer = pool("audit_maintainer", 1, WRITER_STATEMENT_MS);
 	return {
 		writer,
 		reader,
+		keys,
 		maintainer,
 		async close() {
-			await Promise.all([writer.end(), reader.end(), maintainer.end()]);
+			await Promise.all([writer, reader, keys, maintainer].map((p) => p.end()));
 		},
 	};
 }

@@ -32,25 +32,26 @@ export interface DeadLetter extends Origin, Refusal {}
 
 /** Stores dead letters in the transaction of the flush they belong to. One that is already stored is left as it is. */
 export async function insertDeadLetters(client: pg.PoolClient, letters: readonly DeadLetter[]): Promise<void> {
-	for (const letter of letters) {
-		await client.query(
-			`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message,
-			                                 violations, headers, body, published_at)
-			 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-			 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING`,
-			[
-				letter.streamCreated,
-				letter.streamSeq,
-				letter.position,
-				letter.tenantId ?? null,
-				letter.subject,
-				letter.reason,
-				letter.message,
-				JSON.stringify(letter.violations),
-				JSON.stringify(letter.headers),
-				letter.body,
-				rfc3339(letter.publishedAt),
-			],
-		);
-	}
+	if (letters.length === 0) return;
+	const column = <T>(value: (letter: DeadLetter) => T) => letters.map(value);
+	await client.query(
+		`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message,
+		                                 violations, headers, body, published_at)
+		 SELECT * FROM unnest($1::timestamptz[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[],
+		                      $8::jsonb[], $9::jsonb[], $10::bytea[], $11::timestamptz[])
+		 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING`,
+		[
+			column(({ streamCreated }) => streamCreated),
+			column(({ streamSeq }) => streamSeq),
+			column(({ position }) => position),
+			column(({ tenantId }) => tenantId ?? null),
+			column(({ subject }) => subject),
+			column(({ reason }) => reason),
+			column(({ message }) => message),
+			column(({ violations }) => JSON.stringify(violations)),
+			column(({ headers }) => JSON.stringify(headers)),
+			column(({ body }) => Buffer.from(body)),
+			column(({ publishedAt }) => rfc3339(publishedAt)),
+		],
+	);
 }

@@ -1,4 +1,4 @@
-import { createHmac, randomFillSync } from "node:crypto";
+import { createHmac, type KeyObject, randomFillSync } from "node:crypto";
 import type { DescEnum } from "@bufbuild/protobuf";
 import type { AuditEvent, UnitPath, Units } from "../event/event.ts";
 import { UNIT_PATHS } from "../event/event.ts";
@@ -19,7 +19,7 @@ export interface EventRow {
 }
 
 /** Salts and hashes an event. Done once per event: a batch that is tried again keeps its leaves. */
-export function prepareRow(event: AuditEvent, macKey: Uint8Array): EventRow {
+export function prepareRow(event: AuditEvent, macKey: KeyObject): EventRow {
 	const count = UNIT_PATHS.reduce((n, path) => (event.units[path] === undefined ? n : n + 1), 0);
 	const salts = randomSalts(count);
 	return {
@@ -61,7 +61,7 @@ function presentUnits(units: Units): [UnitPath, string][] {
  * same key. Leaf hashes cannot tell: their salts differ. Who recorded the event is left out, so that a retry by another
  * key or door is still a retry.
  */
-export function contentMac(event: Omit<AuditEvent, "recordedAt" | "bytes">, key: Uint8Array): Uint8Array {
+export function contentMac(event: Omit<AuditEvent, "recordedAt" | "bytes">, key: KeyObject): Uint8Array {
 	const mac = createHmac("sha256", key);
 	mac.update(`AL1m\0${event.tenantId}\0${event.id}\0${event.occurredAt}\0${event.kind}\0${event.action}`);
 	for (const [path, value] of presentUnits({ ...event.units, facts: event.statedFacts }))

@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { admit } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
@@ -13,8 +14,8 @@ import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 export interface TenantsOptions {
 	readonly db: Database;
 	readonly partitions: Partitions;
-	readonly manifestKey: Uint8Array;
-	readonly contentMacKey: Uint8Array;
+	readonly manifestKey: KeyObject;
+	readonly contentMacKey: KeyObject;
 	readonly onAppended: (head: ChainHead) => void;
 }
 
@@ -79,7 +80,7 @@ export class Tenants {
 	}
 }
 
-function firstEvent(tenantId: TenantId, name: string, macKey: Uint8Array): EventRow {
+function firstEvent(tenantId: TenantId, name: string, macKey: KeyObject): EventRow {
 	const now = microsOfDate(new Date());
 	const input = create(EventSchema, {
 		action: "audit.log.created",
@@ -89,7 +90,7 @@ function firstEvent(tenantId: TenantId, name: string, macKey: Uint8Array): Event
 		metadata: { hash_version: HASH_VERSION },
 	});
 	const recordedBy = { door: "service", keyId: undefined } as const;
-	const admission = { now, recordedBy, boundTenant: tenantId, idSecret: new Uint8Array(), kind: 2 } as const;
+	const admission = { now, recordedBy, boundTenant: tenantId, idSecret: macKey, kind: 2 } as const;
 	const admitted = admit(input, admission);
 	if (!admitted.ok) throw new Error(`the service's own event was refused: ${admitted.violations[0]?.message}`);
 	return prepareRow(admitted.event, macKey);

@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { factsWithoutRecorder } from "../event/canonical.ts";
 import { isTimed } from "../event/time.ts";
 import { encodeEntry, leafHash, SALT_BYTES } from "../integrity/entry.ts";
@@ -5,7 +6,7 @@ import { contentMac, entryOf, HASH_VERSION, project } from "./row.ts";
 import { microsOfColumn, unitsOf, type VerifiedRow } from "./stored-row.ts";
 
 /** What of a row is not as it was written, in words; empty if nothing. */
-export function rowFaults(row: VerifiedRow, leaf: Uint8Array, contentMacKey: Uint8Array): string[] {
+export function rowFaults(row: VerifiedRow, leaf: Uint8Array, contentMacKey: KeyObject): string[] {
 	if (row.occurred_us === null || row.recorded_us === null) return ["a time of the event is infinite"];
 	if (row.hv !== HASH_VERSION) return [`the event has the unknown hash version ${row.hv}`];
 	const units = unitsOf(row);

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { deriveKeys, rolePassword } from "../auth/secret.ts";
+import { type DerivedKeys, deriveKeys, rolePassword } from "../auth/secret.ts";
 import type { TenantId } from "../event/event.ts";
 import { decodePayload, FIRST_CHAIN, manifestDigest, manifestMac, nextChain } from "../integrity/manifest.ts";
 import { readInPieces } from "./cursor.ts";
@@ -91,7 +91,7 @@ interface Place {
 
 class Verifier {
 	readonly #client: pg.Client;
-	readonly #keys: { manifests: Uint8Array; contentMacs: Uint8Array };
+	readonly #keys: Pick<DerivedKeys, "manifests" | "contentMacs">;
 	readonly #onProgress: (done: number, total: number) => void;
 	readonly #result: Verification = {
 		ok: true,
@@ -108,7 +108,7 @@ class Verifier {
 
 	constructor(
 		client: pg.Client,
-		keys: { manifests: Uint8Array; contentMacs: Uint8Array },
+		keys: Pick<DerivedKeys, "manifests" | "contentMacs">,
 		onProgress: (done: number, total: number) => void,
 	) {
 		this.#client = client;

@@ -1,3 +1,4 @@
+import { createSecretKey } from "node:crypto";
 import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
 import { admit } from "../../src/event/admit.ts";
 import type { EventId, Micros, TenantId } from "../../src/event/event.ts";
@@ -33,7 +34,7 @@ export function replay(given: Pick<CorpusCase, "input" | "now" | "door" | "key_i
 		now: BigInt(given.now) as Micros,
 		recordedBy: { door: given.door, keyId: given.key_id ?? undefined },
 		boundTenant: "corpus" as TenantId,
-		idSecret: new Uint8Array(32),
+		idSecret: createSecretKey(new Uint8Array(32)),
 	});
 	if (!result.ok) throw new Error(JSON.stringify(result.violations));
 	const { event } = result;

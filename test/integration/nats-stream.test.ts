@@ -228,6 +228,7 @@ test("a stream that lost its tail is read from the start: its new messages are n
 	await rm(join(dataDir, messages ?? "where are they?"), { recursive: true });
 	nats = await startOwnNats({ dataDir, port });
 	await untilUp(door);
+	await waitFor(() => client.progress(), { what: "the producer's own reconnect" });
 	await client.publish(outgoing("new"));
 	await untilDrained(client);
 	expect(accepted).toEqual(expect.arrayContaining(bodies("new")));

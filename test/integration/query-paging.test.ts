@@ -160,6 +160,7 @@ describe("a page", () => {
 		const tenantId = newTenant();
 		const months = await partitionNames();
 		const one = query();
+		await path.tenants.create(tenantId, tenantId);
 		await one.search(create(QueryRequestSchema), tenantId);
 		const written = await write(tenantId, [3300n * DAY]);
 		expect(await partitionNames()).toHaveLength(months.length + 1);

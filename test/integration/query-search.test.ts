@@ -205,11 +205,11 @@ describe("a page", () => {
 		]);
 	});
 
-	test("of a tenant without events, or of no tenant at all, is empty and the last", async () => {
-		expect(await query.search(create(QueryRequestSchema), "nobody" as TenantId)).toEqual({
-			events: [],
-			nextPageToken: "",
-		});
+	test("without events is empty and the last; of a tenant that does not exist there is none", async () => {
+		await write([{ tenantId: "quiet", occurredAt: at(NOON) }]);
+		const nothing = create(QueryRequestSchema, { actions: ["no.such"] });
+		expect(await query.search(nothing, "quiet" as TenantId)).toEqual({ events: [], nextPageToken: "" });
+		await expect(query.search(nothing, "nobody" as TenantId)).rejects.toMatchObject({ reason: "TENANT_NOT_FOUND" });
 	});
 
 	test("is bound to its tenant, every filter and the order by its token", async () => {

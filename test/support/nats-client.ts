@@ -55,8 +55,12 @@ export async function openNatsClient(url: string): Promise<NatsClient> {
 			return acks;
 		},
 		async progress() {
+			const { state } = await jsm.streams.info("AUDIT");
 			const info = await jsm.consumers.info("AUDIT", "audit-writer");
-			return { unacknowledged: info.num_pending + info.num_ack_pending, ackFloor: info.ack_floor.stream_seq };
+			const ackFloor = info.ack_floor.stream_seq;
+			// The consumer's own counts do not know of a message yet that was stored a moment ago.
+			const behind = state.messages > 0 ? state.last_seq - ackFloor : 0;
+			return { unacknowledged: Math.max(behind, info.num_pending + info.num_ack_pending), ackFloor };
 		},
 		async messages(stream) {
 			const { state } = await jsm.streams.info(stream);

@@ -1,3 +1,4 @@
+import { createSecretKey } from "node:crypto";
 import type { AuditError } from "../../errors.ts";
 import { admit } from "../../event/admit.ts";
 import type { TenantId } from "../../event/event.ts";
@@ -40,7 +41,7 @@ function mapRecord(text: string, tenantId: TenantId): { event: Event } | { refus
 		now: microsOfDate(new Date()),
 		recordedBy: { door: "rpc", keyId: undefined },
 		boundTenant: undefined,
-		idSecret: new Uint8Array(),
+		idSecret: createSecretKey(new Uint8Array(32)),
 	});
 	return admitted.ok ? { event } : { refused: { message: "is not a valid event", violations: admitted.violations } };
 }

@@ -1,3 +1,4 @@
+import { createSecretKey } from "node:crypto";
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
@@ -19,7 +20,7 @@ const admission: Admission = {
 	now,
 	recordedBy: { door: "rpc", keyId: "key-1" },
 	boundTenant: undefined,
-	idSecret: new Uint8Array(32).fill(7),
+	idSecret: createSecretKey(new Uint8Array(32).fill(7)),
 };
 const V7 = "01977300-0000-7000-8000-000000000001";
 const V4 = "6f1a4b58-3d3b-4b43-9f0e-3b1f6a0c2d11";

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { create, type DescField, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -10,7 +10,7 @@ import { type Cursor, issuePageToken, openPageToken } from "../../../src/query/p
 
 type Filters = MessageInitShape<typeof QueryRequestSchema>;
 
-const key = randomBytes(32);
+const key = createSecretKey(randomBytes(32));
 const now = Date.UTC(2026, 10, 20);
 const cursor: Cursor = {
 	occurredAt: 1_795_000_000_123_456n as Micros,
@@ -21,7 +21,7 @@ function searchOf(filters: Filters, tenantId = "acme"): Search {
 	return parseSearch(create(QueryRequestSchema, filters), tenantId as TenantId);
 }
 
-const opens = (token: string, search: Search, withKey: Uint8Array = key, at = now) => {
+const opens = (token: string, search: Search, withKey: KeyObject = key, at = now) => {
 	try {
 		return openPageToken(withKey, search, token, at);
 	} catch (error) {
@@ -120,7 +120,9 @@ describe("a page token", () => {
 	});
 
 	test("is refused under another secret", () => {
-		expect(opens(issuePageToken(key, searchOf({}), cursor, now), searchOf({}), randomBytes(32))).toBe("refused");
+		expect(opens(issuePageToken(key, searchOf({}), cursor, now), searchOf({}), createSecretKey(randomBytes(32)))).toBe(
+			"refused",
+		);
 	});
 });
 

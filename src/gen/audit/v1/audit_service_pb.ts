@@ -963,10 +963,9 @@ export const AuditService: GenService<{
   /**
    * Searches a tenant's events, page by page, in the order of (`occurred_at`, `id`). Needs a reader or operator key.
    *
-   * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile. A tenant
-   * without events gives an empty page.
+   * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile.
    * Errors: INVALID_ARGUMENT for a bad filter, a negative page size, or a page token that was made for another tenant,
-   * filter or order; NOT_FOUND if the key may not see the tenant; DEADLINE_EXCEEDED if a month had to be searched for too
+   * filter or order; NOT_FOUND if the tenant does not exist for this key; DEADLINE_EXCEEDED if a month had to be searched for too
    * long (narrow the time range or the filters).
    *
    * @generated from rpc audit.v1.AuditService.Query
