@@ -80,6 +80,6 @@ ready: node_modules/.package-lock.json
 
 # npm runs on the machine's own Node: it replaces the one it would otherwise be running on.
 node_modules/.package-lock.json: package-lock.json
-	PATH="$(MACHINE_PATH)" npm ci --no-audit --no-fund
+	@PATH="$(MACHINE_PATH)" npm ci --no-audit --no-fund
 	@ln -sf ../../src/dev/auditlog.sh node_modules/.bin/auditlog
 	@touch $@

@@ -51,6 +51,8 @@ test("every shell block of the README works as it stands", async () => {
 	expect(said).toContain("user.role_changed");
 	expect(said).toContain("of stream AUDIT");
 	expect(said).toContain("2,900");
+	expect(said).toMatch(/ec2\.\w+ .*denied/i);
+	expect(said).toContain("proven");
 	expect(said).toMatch(/make test-defects/);
 }, 120_000);
 

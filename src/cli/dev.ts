@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { startDev } from "../dev/dev.ts";
-import type { CommandLine } from "./command-line.ts";
+import { type CommandLine, print } from "./command-line.ts";
 
 /** `auditlog dev`, what `make run` calls: the service with a PostgreSQL and a NATS of its own, until told to stop. */
 export function dev(command: Command, commandLine: CommandLine): void {
@@ -9,5 +9,6 @@ export function dev(command: Command, commandLine: CommandLine): void {
 		const running = await startDev(commandLine.env);
 		await stopped;
 		await running.stop();
+		await print(commandLine.stdout, "Stopped; the data is kept.\n");
 	});
 }

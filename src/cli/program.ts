@@ -63,7 +63,9 @@ export async function runCommandLine(args: readonly string[], commandLine: Comma
 
 /** Whoever tries out `make run` does not know yet which tenants there are. */
 function demoTenants(error: Error, { env }: CommandLine): string {
-	if (!(error instanceof AuditError) || !/tenant/.test(error.message)) return "";
+	if (!(error instanceof AuditError)) return "";
+	const isAboutTenant = error.violations.some(({ field }) => field.endsWith("tenant_id"));
+	if (error.reason !== "TENANT_NOT_FOUND" && !isAboutTenant) return "";
 	const tenants = readDevFile(env)?.tenants.map(({ id, name }) => `${id} (${name})`);
 	return tenants ? `The demo tenants of \`make run\`: ${tenants.join(", ")}\n` : "";
 }

@@ -66,13 +66,18 @@ Exit codes: 0 all stored, now or before; 1 refused or failed; 2 the command was 
 		)
 		.action((options: WriteOptions) => {
 			if (options.json !== undefined && options.json !== "-")
-				return writeOne(commandLine, options, parse(options.json));
+				return writeOne(commandLine, options, withTenant(parse(options.json), options));
 			if (options.json === undefined && options.action) return writeOne(commandLine, options, eventOfFlags(options));
 			if (options.json !== "-" && commandLine.stdin.isTTY) {
 				throw new UsageError("give --action and --actor, or --json, or events on standard input");
 			}
 			return writeLines(commandLine, options);
 		});
+}
+
+/** The tenant of `--tenant`, for an event that names none itself. */
+function withTenant(event: Event, { tenant }: WriteOptions): Event {
+	return event.tenantId === "" && tenant !== undefined ? { ...event, tenantId: tenant } : event;
 }
 
 function parse(json: string): Event {

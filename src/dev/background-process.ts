@@ -63,6 +63,10 @@ export async function startInBackground(options: BackgroundProcessOptions): Prom
 		},
 	);
 	await Promise.race([once(child, "spawn"), exited]);
+	// Whoever ends this process in a hurry (a second Ctrl-C) must not leave it behind.
+	const endWithUs = () => void child.kill(options.lastSignal);
+	process.once("exit", endWithUs);
+	void exited.then(() => process.off("exit", endWithUs));
 	const server = { pid: child.pid as number, exited, stop: () => stopChild(child, exited, options) };
 	try {
 		await waitUntilReady(child, options);

@@ -10,12 +10,11 @@ import { type Demo, seedDemoTenants } from "./demo-tenants.ts";
 import { freePort } from "./free-port.ts";
 import { type Nats, startNats } from "./nats.ts";
 import { startPostgres } from "./postgres.ts";
-import { summary } from "./summary.ts";
+import { NATS_PORT, summary } from "./summary.ts";
 import { supervise } from "./supervise.ts";
 import { watchMake } from "./watch-make.ts";
 
 const POSTGRES_PORT = 5432;
-const NATS_PORT = 4222;
 const NATS_WAIT_MS = 2_000;
 
 /**

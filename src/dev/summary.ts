@@ -13,6 +13,9 @@ export interface SummaryOptions {
 	tookMs: number;
 }
 
+/** Where our own nats-server is to be found, unless somebody else is there. */
+export const NATS_PORT = 4222;
+
 /** What a person reads when `make run` is up: where everything is, the keys, and commands to paste. */
 export function summary(options: SummaryOptions): string {
 	const { server, demo, dataDir, tookMs } = options;
@@ -66,7 +69,8 @@ function natsLine({ config, server, nats }: SummaryOptions): string {
 	const status = server.natsDoor?.status();
 	const url = withoutPassword(config.natsUrl);
 	if (status?.state !== "up") return `${url}   not reached yet, tried again until it is: ${status?.reason}`;
-	return `${url}   ${SYNC[nats ? (nats.syncAlways ? "always" : "periodic") : status.sync]}`;
+	const note = nats ? portNote(nats.url, { number: NATS_PORT, explicit: false }) : "";
+	return `${url}${note}   ${SYNC[nats ? (nats.syncAlways ? "always" : "periodic") : status.sync]}`;
 }
 
 /** What a publisher may rely on: whether an acknowledged message survives a power cut. */

@@ -190,8 +190,11 @@ export class NatsDoor {
 			held.stored = true;
 			this.#acknowledge(held);
 		}
+		if (deadLetters.length === 0) return;
+		const reasons = [...new Set(deadLetters.map(({ reason }) => reason))];
+		this.#options.logger.warn({ dead_letters: deadLetters.length, reasons }, "messages became dead letters");
 		const js = this.#session?.jetstream;
-		if (js && deadLetters.length > 0) await copyDeadLetters(js, deadLetters, this.#options.logger);
+		if (js) await copyDeadLetters(js, deadLetters, this.#options.logger);
 	}
 
 	/** Acknowledges what was stored while there was no session. */

@@ -87,8 +87,8 @@ export async function inTenant<T>(
 	}
 }
 
-/** SQLSTATE classes that a later try may not meet: the connection, the server's resources, a lock, a standby. */
-const TRANSIENT = /^(08|53|57|40|55P03|25006|XX)/;
+/** SQLSTATE classes that a later try may not meet: the connection, a log-in, the server's resources, a lock, a standby. */
+const TRANSIENT = /^(08|28|53|57|40|55P03|25006|XX)/;
 
 /** An error that means "PostgreSQL is away or overloaded" as an AuditError; any other error as it is. */
 export function asUnavailable(error: unknown): unknown {

@@ -5,6 +5,8 @@ import { Kysely, PostgresDialect, sql } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import pg from "pg";
 import { deriveKeys, rolePassword } from "../auth/secret.ts";
+import { AuditError } from "../errors.ts";
+import { manifestMac } from "../integrity/manifest.ts";
 
 const FOLDER = join(import.meta.dirname, "../../migrations");
 /** The roles the service logs in as; `audit_owner` never logs in. */
@@ -28,6 +30,7 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 		});
 		const { error, results } = await migrator.migrateToLatest();
 		if (error) throw error;
+		await refuseOtherSecret(pool, options.secret);
 		await setPasswords(pool, options.secret);
 		return { applied: (results ?? []).map((result) => result.migrationName) };
 	} finally {
@@ -48,6 +51,25 @@ async function readMigrations(): Promise<Record<string, Migration>> {
 		};
 	}
 	return migrations;
+}
+
+/**
+ * A trail goes on with the secret it began with. With another one the roles would lock the running service out, and once
+ * batches of two secrets are in one chain, neither proves it.
+ */
+async function refuseOtherSecret(pool: pg.Pool, secret: string): Promise<void> {
+	const { rows } = await pool.query<{ chain: Buffer; mac: Buffer }>(
+		"SELECT chain, mac FROM audit.manifests ORDER BY batch_no DESC LIMIT 1",
+	);
+	const [newest] = rows;
+	if (!newest || newest.mac.equals(manifestMac(deriveKeys(secret).manifests, newest.chain))) return;
+	throw new AuditError(
+		"failed_precondition",
+		"this database's trail was written with another AUDIT_SECRET: give that one",
+		{
+			reason: "OTHER_SECRET",
+		},
+	);
 }
 
 async function setPasswords(pool: pg.Pool, secret: string): Promise<void> {

@@ -1,13 +1,14 @@
 import { once } from "node:events";
 import { statSync, writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "nats";
 import { expect, test } from "vitest";
+import { isRunning } from "../../src/dev/process-info.ts";
 import { DevProcess } from "../support/dev-process.ts";
-import { ownDirectory, waitFor } from "../support/services.ts";
+import { ownDirectory, startOwnNats, startOwnPostgres, waitFor } from "../support/services.ts";
 
 const TIMEOUT_MS = 60_000;
 
@@ -97,13 +98,15 @@ test("Ctrl-C, which reaches make and the service at once, lets a call in flight 
 });
 
 test("a default port that is taken gives way, one that was asked for does not", { timeout: TIMEOUT_MS }, async () => {
-	const squatter = createServer();
-	// Taken already is just as good.
-	await new Promise((resolve) => squatter.once("error", resolve).listen(8080, "127.0.0.1", () => resolve(undefined)));
+	const squatter = await listenOn(0);
+	// Another test may have it at the moment; the developer may have it for good, which serves as well.
+	const patience = { deadlineMs: 30_000, what: "port 8080 to be free" };
+	const onDefault = await waitFor(() => listenOn(8080), patience).catch(() => undefined);
+	const taken = String((squatter?.address() as AddressInfo).port);
 	try {
-		const refused = new DevProcess({ env: { HTTP_PORT: "8080" } });
+		const refused = new DevProcess({ env: { HTTP_PORT: taken } });
 		expect(await refused.exited()).toBe(1);
-		expect(refused.output).toContain("8080");
+		expect(refused.output).toContain(taken);
 		expect(refused.processes()).toEqual([]);
 
 		const run = new DevProcess({ dataDir: refused.dataDir, env: { HTTP_PORT: "" } });
@@ -113,7 +116,8 @@ test("a default port that is taken gives way, one that was asked for does not", 
 		run.child.kill("SIGTERM");
 		expect(await run.exited()).toBe(0);
 	} finally {
-		squatter.close();
+		squatter?.close();
+		onDefault?.close();
 	}
 });
 
@@ -155,4 +159,46 @@ async function actions(dev: Dev, tenant: 0 | 1): Promise<string[]> {
 	});
 	const body = (await response.json()) as { events: { action: string }[] };
 	return body.events.map((event) => event.action);
+}
+
+test("a database and a NATS of somebody else's are used, and left running", { timeout: TIMEOUT_MS }, async () => {
+	const postgres = await startOwnPostgres();
+	const nats = await startOwnNats();
+	const run = new DevProcess({ env: { DATABASE_URL: postgres.url, NATS_URL: nats.url } });
+	const dev = await run.ready();
+	expect(dev).toMatchObject({ database_url: postgres.url, nats_url: nats.url });
+	expect(run.processes()).toEqual([run.child.pid]);
+	run.child.kill("SIGTERM");
+	expect(await run.exited()).toBe(0);
+	for (const server of [postgres, nats]) expect(isRunning(server.pid)).toBe(true);
+
+	// Another folder has another secret: it must not take the trail over.
+	const other = new DevProcess({ env: { DATABASE_URL: postgres.url, NATS_URL: nats.url } });
+	expect(await other.exited()).toBe(1);
+	expect(other.output).toContain("another AUDIT_SECRET");
+
+	const again = new DevProcess({ dataDir: run.dataDir, env: { DATABASE_URL: postgres.url, NATS_URL: nats.url } });
+	expect((await again.ready()).admin_key).toBe(dev.admin_key);
+	again.child.kill("SIGTERM");
+	expect(await again.exited()).toBe(0);
+	await nats.stop();
+	await postgres.stop();
+});
+
+test("whoever cannot wait and sends a second signal leaves nothing running either", {
+	timeout: TIMEOUT_MS,
+}, async () => {
+	const run = new DevProcess();
+	await run.ready();
+	run.child.kill("SIGINT");
+	run.child.kill("SIGTERM");
+	await run.exited();
+	await waitFor(() => run.processes().length === 0, { what: "everything having ended" });
+});
+
+/** A server on this port, or undefined if it is taken. */
+async function listenOn(port: number) {
+	const server = createServer();
+	const failed = once(server, "error").then(() => undefined);
+	return Promise.race([failed, once(server.listen(port, "127.0.0.1"), "listening").then(() => server)]);
 }

@@ -12,7 +12,7 @@ const PAUSE_MS = 100;
 export class Arrivals {
 	#awaited: Event[] = [];
 
-	/** A message is stored in one transaction, so one event stands for all of it. */
+	/** A message is dealt with in one transaction: once one of its events is there, the others are, or are dead letters. */
 	expect(event: Event | undefined): void {
 		if (event) this.#awaited.push(event);
 		if (this.#awaited.length > WATCHED) this.#awaited.shift();

@@ -69,8 +69,8 @@ export class ImportReport {
 	}
 
 	#fate(): string {
-		if (this.#arrived === true) return "all acknowledged by NATS and stored\n";
-		const kept = "acknowledged by NATS: the service stores each once or keeps it as a dead letter with the reason";
-		return this.#arrived === false ? `${kept}; the last ones are not to be seen yet\n` : `${kept}\n`;
+		const kept = "acknowledged by NATS: the service stores each once, or keeps it as a dead letter with the reason";
+		if (this.#arrived === undefined) return `${kept}\n`;
+		return `${kept}; the last ones are ${this.#arrived ? "in the log" : "not to be seen yet"}\n`;
 	}
 }
