@@ -15,18 +15,19 @@ export const PERMISSIONS = {
 } as const satisfies Record<RpcName, readonly Role[]>;
 
 /**
- * Lets the call pass or throws. Whether the key can see the tenant comes first: what it cannot see does not exist for
- * it, whatever its role.
+ * Lets the call pass or throws. The role comes first, and the same for every tenant: it is looked at before the body is
+ * read, and tells nothing of any tenant. Then: what the key cannot see does not exist for it.
  *
- * @param tenantIds the tenants the call names; none if it leaves that to the key
- * @throws AuditError `not_found`, `permission_denied`
+ * @param tenantIds the tenants the call names; none if it leaves that to the key, or if they are not known yet
+ * @throws AuditError `permission_denied`, `not_found`
  */
 export function authorize(principal: Principal, rpc: RpcName, tenantIds: Iterable<TenantId>): void {
+	const allowed: readonly Role[] = PERMISSIONS[rpc];
+	if (!allowed.includes(principal.role)) {
+		throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${principal.role} key`, {
+			reason: "ROLE_NOT_PERMITTED",
+		});
+	}
 	const named = [...tenantIds];
 	if (named.length > 0 && !named.some((tenantId) => maySee(principal, tenantId))) throw tenantNotFound();
-	const allowed: readonly Role[] = PERMISSIONS[rpc];
-	if (allowed.includes(principal.role)) return;
-	throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${principal.role} key`, {
-		reason: "ROLE_NOT_PERMITTED",
-	});
 }

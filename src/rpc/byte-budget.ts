@@ -1,36 +1,32 @@
 import { AuditError } from "../errors.ts";
 
-/** A bound on the bytes of all requests being read or handled, so that no number of callers can exhaust the memory. */
+/**
+ * A bound on the bytes of all requests being read or handled, so that no number of callers can exhaust the memory; and
+ * on each key's share of them, so that one caller cannot turn the others away.
+ */
 export class ByteBudget {
+	readonly #perKey: number;
+	readonly #takenBy = new Map<string, number>();
 	#left: number;
 
-	constructor(bytes: number) {
+	constructor(bytes: number, perKey: number) {
 		this.#left = bytes;
+		this.#perKey = perKey;
 	}
 
-	/**
-	 * Passes a request's body on, counting. What it took is given back by `release`, at the end of the call.
-	 *
-	 * @throws AuditError `resource_exhausted` as soon as there is no room for more
-	 */
-	meter(body: AsyncIterable<Uint8Array>): { body: AsyncIterable<Uint8Array>; release: () => void } {
-		let taken = 0;
-		const take = (bytes: number) => {
-			if (bytes > this.#left) throw overloaded();
-			this.#left -= bytes;
-			taken += bytes;
-		};
-		const metered = async function* () {
-			for await (const chunk of body) {
-				take(chunk.byteLength);
-				yield chunk;
-			}
-		};
-		const release = () => {
-			this.#left += taken;
-			taken = 0;
-		};
-		return { body: metered(), release };
+	/** @throws AuditError `resource_exhausted`, and nothing is taken, if there is no room */
+	take(keyId: string, bytes: number): void {
+		const taken = (this.#takenBy.get(keyId) ?? 0) + bytes;
+		if (bytes > this.#left || taken > this.#perKey) throw overloaded();
+		this.#left -= bytes;
+		this.#takenBy.set(keyId, taken);
+	}
+
+	giveBack(keyId: string, bytes: number): void {
+		this.#left += bytes;
+		const taken = (this.#takenBy.get(keyId) ?? 0) - bytes;
+		if (taken > 0) this.#takenBy.set(keyId, taken);
+		else this.#takenBy.delete(keyId);
 	}
 }
 

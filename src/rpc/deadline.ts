@@ -1,21 +1,32 @@
-import { RPC_LIMITS } from "./limits.ts";
+import { deadlineExceeded } from "./errors.ts";
+
+/** Waits for work, but not longer than that. @throws AuditError `deadline_exceeded` */
+export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+	let timer: NodeJS.Timeout | undefined;
+	const late = new Promise<never>((_, reject) => {
+		timer = setTimeout(() => reject(deadlineExceeded()), ms);
+	});
+	try {
+		return await Promise.race([work, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
 
 /**
- * Sees to it that a call has a deadline, and none later than the service's own: a caller may ask for less time, not for
- * more. Headers that are malformed stay, for Connect to refuse.
+ * How long an RPC may take: what its caller asks for, and no longer than the service's own limit. A timeout that can be
+ * read is taken out of the headers, so that Connect keeps no second clock; one that is malformed stays, for it to refuse.
  *
  * @param header the request's headers, changed in place
  */
-export function boundDeadline(header: Headers, limitMs: number): void {
+export function takeTimeout(header: Headers, limitMs: number): number {
 	const isGrpc = header.get("content-type")?.startsWith("application/grpc") ?? false;
 	const name = isGrpc ? "grpc-timeout" : "connect-timeout-ms";
-	const given = header.get(name);
-	const givenMs = given === null ? Number.POSITIVE_INFINITY : isGrpc ? grpcTimeoutMs(given) : connectTimeoutMs(given);
-	if (givenMs !== undefined && givenMs > limitMs) header.set(name, isGrpc ? `${limitMs}m` : String(limitMs));
-}
-
-export function deadlineOf(rpc: string): number {
-	return rpc === "writeEvent" || rpc === "batchWrite" ? RPC_LIMITS.writeMs : RPC_LIMITS.readMs;
+	const given = header.get(name) ?? "";
+	const givenMs = isGrpc ? grpcTimeoutMs(given) : connectTimeoutMs(given);
+	if (givenMs === undefined) return limitMs;
+	header.delete(name);
+	return Math.min(givenMs, limitMs);
 }
 
 function connectTimeoutMs(text: string): number | undefined {

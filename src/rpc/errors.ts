@@ -29,7 +29,6 @@ const DOMAIN = "audit.v1";
 /** Any error as one meant for the caller. What is not an AuditError is a fault of ours: the caller learns nothing of it. */
 export function asAuditError(error: unknown): AuditError {
 	if (error instanceof AuditError) return error;
-	if (error instanceof ConnectError && error.code === Code.DeadlineExceeded) return deadlineExceeded();
 	return new AuditError("internal", "internal error", { reason: "INTERNAL", cause: error });
 }
 
@@ -39,10 +38,24 @@ export function deadlineExceeded(): AuditError {
 	});
 }
 
+/** The reason of the one error whose status over REST is not its code's. */
+export const REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE";
+
+export function requestTooLarge(): AuditError {
+	return new AuditError("resource_exhausted", TOO_LARGE, { reason: REQUEST_TOO_LARGE });
+}
+
+const TOO_LARGE = `the request is larger than ${RPC_LIMITS.requestBytes} bytes`;
+
+/** Ends the handling of a call whose caller is gone: nobody gets to see it. */
+export function callerLeft(): ConnectError {
+	return new ConnectError("the caller left", Code.Canceled);
+}
+
 /** Any error as Connect's, with google.rpc details: ErrorInfo always, BadRequest and RetryInfo where there is something to say. */
 export function asConnectError(error: unknown): ConnectError {
 	if (error instanceof ConnectError && error.code === Code.Canceled) return error;
-	if (error instanceof Error && error.name === "AbortError") return new ConnectError("the caller left", Code.Canceled);
+	if (error instanceof Error && error.name === "AbortError") return callerLeft();
 	const audit = asAuditError(error);
 	const connect = new ConnectError(fit(audit.message), CODES[audit.code], undefined, [], audit.cause);
 	addErrorInfo(connect, audit.reason);
@@ -103,9 +116,13 @@ const CORRECTIONS: readonly Correction[] = [
 	{
 		code: Code.ResourceExhausted,
 		text: /readMaxBytes/,
-		as: { message: `the request is larger than ${RPC_LIMITS.requestBytes} bytes`, reason: "REQUEST_TOO_LARGE" },
+		as: { message: TOO_LARGE, reason: REQUEST_TOO_LARGE },
 	},
-	{ code: Code.InvalidArgument, text: /^protocol error|^timeout/, as: { reason: "MALFORMED_REQUEST" } },
+	{
+		text: /^protocol error|^received compressed envelope/,
+		as: { code: Code.InvalidArgument, reason: "MALFORMED_REQUEST" },
+	},
+	{ code: Code.InvalidArgument, text: /^timeout/, as: { reason: "MALFORMED_REQUEST" } },
 	{ code: Code.Unimplemented, text: /^unknown compression/, as: { reason: "UNSUPPORTED_COMPRESSION" } },
 ];
 

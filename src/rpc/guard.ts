@@ -1,5 +1,14 @@
+import { AuditError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
+import { asAuditError } from "./errors.ts";
+import { sendError } from "./rest-response.ts";
+import { endWithAnswer } from "./sending.ts";
+
+export interface GuardOptions {
+	readonly logger: Logger;
+	readonly stalledMs: number;
+}
 
 /**
  * The outermost layer of both ports: no request ends the process, every response carries `x-request-id`, and the end of
@@ -8,7 +17,10 @@ import { type Call, type NodeRequest, type NodeResponse, type Route, startCall }
  * Connect's adapter builds a URL from `Host` or `:authority` and throws, outside of any promise, when they are malformed
  * or missing: such requests end here.
  */
-export function guard(serve: Route, logger: Logger): (request: NodeRequest, response: NodeResponse) => void {
+export function guard(
+	serve: Route,
+	{ logger, stalledMs }: GuardOptions,
+): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
 		const call = startCall(request.headers["x-request-id"]);
 		// Broken connections are the callers' affair; without listeners they would end the process.
@@ -17,8 +29,7 @@ export function guard(serve: Route, logger: Logger): (request: NodeRequest, resp
 		const fail = (error: unknown) => {
 			// A caller that left cannot be answered, and writing to it fails: not a fault of ours.
 			if (gone) return;
-			call.failure ??= { code: "internal", reason: "INTERNAL", cause: error };
-			refuse(request, response, 500);
+			refuse(request, response, call, asAuditError(error));
 		};
 		let gone = false;
 		response.once("close", () => {
@@ -26,10 +37,10 @@ export function guard(serve: Route, logger: Logger): (request: NodeRequest, resp
 			logEnd(call, response, logger);
 		});
 		try {
+			endWithAnswer(request, response, stalledMs);
 			response.setHeader("x-request-id", call.requestId);
 			if (!hasValidAuthority(request)) {
-				call.failure = { code: "invalid_argument", reason: "MALFORMED_AUTHORITY" };
-				return refuse(request, response, 400);
+				return refuse(request, response, call, malformedAuthority());
 			}
 			serve(request, response, call)?.catch(fail);
 		} catch (error) {
@@ -43,18 +54,17 @@ function hasValidAuthority(request: NodeRequest): boolean {
 	return authority !== undefined && /^[^\s/?#@\\]+$/.test(authority) && URL.canParse(`http://${authority}`);
 }
 
-/** Answers with a bare status, or cuts off an answer that has begun. */
-function refuse(request: NodeRequest, response: NodeResponse, status: number): void {
-	try {
-		if (response.headersSent) {
-			request.destroy();
-			return;
-		}
-		response.writeHead(status);
-		response.end();
-	} catch {
-		// The stream is gone: there is nobody to tell.
-	}
+/** Answers with an error, or cuts off an answer that has begun. */
+function refuse(request: NodeRequest, response: NodeResponse, call: Call, error: AuditError): void {
+	if (!response.headersSent) return void sendError(request, response, call, error).catch(() => response.destroy());
+	const { code, reason, cause } = error;
+	call.failure ??= { code, reason, ...(cause !== undefined && { cause }) };
+	response.destroy();
+}
+
+function malformedAuthority(): AuditError {
+	const message = "Host or :authority must be a host name or address, with or without a port";
+	return new AuditError("invalid_argument", message, { reason: "MALFORMED_AUTHORITY" });
 }
 
 /** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
@@ -69,7 +79,9 @@ function logEnd(call: Call, response: NodeResponse, logger: Logger): void {
 	};
 	if (!failure) return logger.debug(facts, "call answered");
 	const { code, reason } = failure;
-	const cause = "cause" in failure && failure.cause !== undefined ? { cause: describe(failure.cause) } : {};
+	// What is the caller's fault needs no look into our inside.
+	const isOurs = code === "internal" || code === "unavailable";
+	const cause = isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describe(failure.cause) } : {};
 	const level = code === "internal" ? "error" : code === "unavailable" ? "warn" : "info";
 	logger[level]({ ...facts, code, reason, ...cause }, "call failed");
 }

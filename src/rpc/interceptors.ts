@@ -1,17 +1,20 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { ConnectError, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Authenticator } from "../auth/authenticator.ts";
+import { authorize, type RpcName } from "../auth/permissions.ts";
 import { invalidArgument } from "../errors.ts";
 import { strictJsonText } from "../event/decode.ts";
+import { findUnknownFields } from "../event/wire-shape.ts";
 import { callKey } from "./call.ts";
+import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError } from "./errors.ts";
 
 /** Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s. */
-export const INTERCEPTORS: Interceptor[] = [mapErrors, endInTime];
+export const INTERCEPTORS: Interceptor[] = [mapErrors, endInTime, refuseUnknownFields];
 
 /**
- * Runs when the headers are there and before any of the body is read: who is not known is not listened to. Also sets
- * up the one place that sees the end of every call, including those that fail inside Connect.
+ * Runs when the headers are there and before any of the body is read: who is not known, or may not call this at all, is
+ * not listened to. Also sets up the one place that sees the end of every call, including those that fail inside Connect.
  */
 export function requestGate(authenticator: Authenticator) {
 	return async (context: HandlerContext): Promise<void> => {
@@ -31,6 +34,7 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		try {
 			call.principal = await authenticator.authenticate((name) => context.requestHeader.get(name));
+			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
 			throw asConnectError(error);
 		}
@@ -65,20 +69,20 @@ function mapErrors(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 	};
 }
 
-/** A handler that is still busy at the deadline is not waited for: Connect only signals the deadline. */
+/** A handler that is still busy at the deadline is not waited for. */
 function endInTime(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
+	return (request) => {
+		const bounds = request.contextValues.get(boundsKey);
+		return bounds ? bounds.inTime(next(request)) : next(request);
+	};
+}
+
+/** Fields this version does not know would be lost. JSON's are refused when it is read. */
+function refuseUnknownFields(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 	return async (request) => {
-		const { signal } = request;
-		let onAbort = () => {};
-		const ended = new Promise<never>((_, reject) => {
-			onAbort = () => reject(signal.reason as Error);
-			if (signal.aborted) onAbort();
-			else signal.addEventListener("abort", onAbort);
-		});
-		try {
-			return await Promise.race([next(request), ended]);
-		} finally {
-			signal.removeEventListener("abort", onAbort);
-		}
+		const unknown = request.stream ? [] : findUnknownFields(request.method.input, request.message);
+		const violations = unknown.map(({ field, message }) => ({ field: field || "request", message }));
+		if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
+		return next(request);
 	};
 }

@@ -2,16 +2,37 @@
 export const RPC_LIMITS = {
 	/** One request, after decompression: a batch's limit. */
 	requestBytes: 4 * 1024 * 1024,
-	/** Requests being read or handled together. Whoever comes then is turned away and may try again. */
-	inFlightBytes: 64 * 1024 * 1024,
-	/** How long a call may take. A caller may ask for less, not for more. */
-	writeMs: 15_000,
-	readMs: 30_000,
 	/** Error details in a gRPC trailer: clients refuse header blocks above 8 KiB or so. */
 	trailerDetailBytes: 4 * 1024,
-	/** How long a graceful end waits for calls in flight. */
-	drainMs: 20_000,
 } as const;
+
+/** What the doors allow all calls together, and each call in time. */
+export interface DoorLimits {
+	/** Requests being read or handled together. Whoever comes then is turned away and may try again. */
+	readonly inFlightBytes: number;
+	/** The share of them that one key may take. */
+	readonly inFlightBytesPerKey: number;
+	/** How long a call may take. A caller may ask for less, not for more. */
+	readonly writeMs: number;
+	readonly readMs: number;
+	/** How long an answer may stand still because nobody reads it. Longer than any call takes, which stands still too. */
+	readonly stalledMs: number;
+	/** How long a graceful end waits for calls in flight: less than the 10 s after which `docker stop` kills. */
+	readonly drainMs: number;
+}
+
+export const DOOR_LIMITS: DoorLimits = {
+	inFlightBytes: 64 * 1024 * 1024,
+	inFlightBytesPerKey: 16 * 1024 * 1024,
+	writeMs: 15_000,
+	readMs: 30_000,
+	stalledMs: 60_000,
+	drainMs: 8_000,
+};
+
+export function deadlineOf(rpc: string, { writeMs, readMs }: DoorLimits): number {
+	return rpc === "writeEvent" || rpc === "batchWrite" ? writeMs : readMs;
+}
 
 /** node:http. */
 export const HTTP1_LIMITS = {

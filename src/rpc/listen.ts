@@ -5,9 +5,9 @@ import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts"
 import { ByteBudget } from "./byte-budget.ts";
 import type { Route } from "./call.ts";
 import { guard } from "./guard.ts";
-import { RPC_LIMITS } from "./limits.ts";
+import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { openPort } from "./port.ts";
-import { type Readiness, routeHealth } from "./route-health.ts";
+import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
 
@@ -18,8 +18,8 @@ export interface ListenOptions extends AuditServiceOptions {
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly logger: Logger;
-	/** How long `close` waits for calls in flight. */
-	readonly drainMs?: number;
+	/** Where they are to differ from the usual ones. */
+	readonly limits?: Partial<DoorLimits>;
 }
 
 export interface Doors {
@@ -35,19 +35,22 @@ export interface Doors {
  * @throws Error with `code` EADDRINUSE and `port` if one of them is taken
  */
 export async function listen(options: ListenOptions): Promise<Doors> {
-	const { host, authenticator, logger, drainMs = RPC_LIMITS.drainMs } = options;
+	const { host, authenticator, logger } = options;
+	const limits = { ...DOOR_LIMITS, ...options.limits };
 	let closing = false;
-	const readiness = async () => (closing ? SHUTTING_DOWN : options.readiness());
+	const check = shareCheck(options.readiness);
+	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
 		calls: new AuditServiceCalls(options),
 		authenticator,
-		budget: new ByteBudget(RPC_LIMITS.inFlightBytes),
+		budget: new ByteBudget(limits.inFlightBytes, limits.inFlightBytesPerKey),
+		limits,
 	};
 	const rpcs = routeRpcs(door);
 	const everything = firstOf(rpcs, routeRest(door), routeHealth(readiness), routeNowhere);
 
 	const open = (protocol: "any" | "http2", { number }: Port, route: Route) =>
-		openPort({ host, port: number, protocol, handle: guard(route, logger) });
+		openPort({ host, port: number, protocol, handle: guard(route, { logger, stalledMs: limits.stalledMs }) });
 	const http = await open("any", options.httpPort, everything);
 	const grpc = await open("http2", options.grpcPort, firstOf(rpcs, routeNowhere)).catch(async (error: unknown) => {
 		await http.close(0);
@@ -55,7 +58,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	});
 	const close = async () => {
 		closing = true;
-		await Promise.all([http.close(drainMs), grpc.close(drainMs)]);
+		await Promise.all([http.close(limits.drainMs), grpc.close(limits.drainMs)]);
 	};
 	return { httpUrl: http.url, grpcUrl: grpc.url, close };
 }

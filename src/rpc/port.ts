@@ -57,8 +57,10 @@ function createHttp1(handle: PortOptions["handle"], http2: Http2Server, peers: P
 		remember(socket, peers.undecided);
 		detectHttp2(socket, (isHttp2) => {
 			peers.undecided.delete(socket);
-			if (isHttp2) http2.emit("connection", socket);
-			else acceptHttp1?.call(http1, socket);
+			if (!isHttp2) return void acceptHttp1?.call(http1, socket);
+			// HTTP/1.1 knows peers that have said all they have to say and wait for the answer; in HTTP/2 they have left.
+			socket.allowHalfOpen = false;
+			http2.emit("connection", socket);
 		});
 	});
 	http1.on("clientError", answerMalformed);

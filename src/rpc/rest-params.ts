@@ -1,6 +1,7 @@
 import type { DescField, DescMessage, JsonObject, JsonValue, MessageShape } from "@bufbuild/protobuf";
 import type { Violation } from "../errors.ts";
 import { type Decoded, readJson } from "../event/decode.ts";
+import { memberPath } from "../event/field-path.ts";
 
 /**
  * Reads a request message from a URL's parameters: each field is one, under its name in the schema; a list is the
@@ -14,7 +15,7 @@ export function readParams<Desc extends DescMessage>(desc: Desc, params: URLSear
 		const values = params.getAll(name).map((text) => valueOf(field, text));
 		if (!field) {
 			const known = desc.fields.map((candidate) => candidate.name).join(", ");
-			violations.push({ field: name, message: `is not a parameter; there are ${known}` });
+			violations.push({ field: memberPath("", name), message: `is not a parameter; there are ${known}` });
 		} else if (field.fieldKind === "list") {
 			json[name] = values;
 		} else if (values.length > 1) {

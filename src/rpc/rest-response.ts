@@ -3,7 +3,7 @@ import { gzip } from "node:zlib";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AuditError, ErrorCode } from "../errors.ts";
 import type { Call, NodeRequest, NodeResponse } from "./call.ts";
-import { BODY_TOO_LARGE } from "./rest-body.ts";
+import { REQUEST_TOO_LARGE } from "./errors.ts";
 
 const gzipped = promisify(gzip);
 /** Smaller answers are not worth the work. */
@@ -76,7 +76,7 @@ export async function sendError(
 }
 
 function statusOf({ code, reason }: AuditError): number {
-	return reason === BODY_TOO_LARGE ? 413 : STATUS[code];
+	return reason === REQUEST_TOO_LARGE ? 413 : STATUS[code];
 }
 
 function takesGzip(request: NodeRequest): boolean {

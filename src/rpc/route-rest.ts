@@ -1,7 +1,10 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { Authenticator } from "../auth/authenticator.ts";
+import { authorize } from "../auth/permissions.ts";
 import { AuditError, invalidArgument } from "../errors.ts";
 import { type Decoded, decodeEventJson, decodeJson } from "../event/decode.ts";
+import { memberPath } from "../event/field-path.ts";
+import { LIMITS } from "../event/limits.ts";
 import {
 	BatchWriteRequestSchema,
 	BatchWriteResponseSchema,
@@ -15,8 +18,9 @@ import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
-import { deadlineOf } from "./deadline.ts";
-import { asAuditError, deadlineExceeded } from "./errors.ts";
+import { CallBounds } from "./call-bounds.ts";
+import { asAuditError } from "./errors.ts";
+import { type DoorLimits, deadlineOf } from "./limits.ts";
 import { readBody } from "./rest-body.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
@@ -26,6 +30,7 @@ export interface RestOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budget: ByteBudget;
+	readonly limits: DoorLimits;
 }
 
 interface RestCall {
@@ -45,7 +50,7 @@ interface RestMethod {
 const EVENTS = "/v1/audit/events";
 
 /** The REST routes: the RPCs again, for whoever has nothing but an HTTP client. */
-export function routeRest({ calls, authenticator, budget }: RestOptions): Route {
+export function routeRest({ calls, authenticator, budget, limits }: RestOptions): Route {
 	const resources = restResources(calls);
 	return (request, response, call) => {
 		const url = urlOf(request);
@@ -56,14 +61,15 @@ export function routeRest({ calls, authenticator, budget }: RestOptions): Route 
 		const method = request.method === "HEAD" ? resource.methods.GET : resource.methods[request.method ?? ""];
 		if (!method) return refuseMethod(request, response, call, Object.keys(resource.methods));
 		call.name = `REST ${method.rpc}`;
-		const { body, release } = budget.meter(request);
-		response.once("close", release);
+		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budget });
 		const answer = async () => {
 			call.principal = await authenticator.authenticate((name) => headerOf(request, name));
+			// Before the body: who may not call this at all is not listened to.
+			authorize(call.principal, method.rpc, []);
 			const encoding = headerOf(request, "content-encoding");
-			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(body, encoding) });
+			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(bounds, encoding) });
 		};
-		return inTime(answer(), deadlineOf(method.rpc)).then(
+		return bounds.inTime(answer()).then(
 			(json) => sendJson(request, response, 200, json),
 			(error: unknown) => sendError(request, response, call, asAuditError(error)),
 		);
@@ -155,8 +161,8 @@ function withId(params: URLSearchParams, encoded: string): URLSearchParams {
 }
 
 function refuseParams(params: URLSearchParams): void {
-	const violations = [...new Set(params.keys())].map((field) => ({
-		field,
+	const violations = [...new Set(params.keys())].slice(0, LIMITS.violations).map((name) => ({
+		field: memberPath("", name),
 		message: "is not a parameter of this route",
 	}));
 	if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
@@ -169,16 +175,4 @@ function taken<T>(decoded: Decoded<T>, reason: string): T {
 		decoded.violations.map(({ field, message }) => ({ field: field || "body", message })),
 		reason,
 	);
-}
-
-async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
-	let timer: NodeJS.Timeout | undefined;
-	const late = new Promise<never>((_, reject) => {
-		timer = setTimeout(() => reject(deadlineExceeded()), limitMs);
-	});
-	try {
-		return await Promise.race([answer, late]);
-	} finally {
-		clearTimeout(timer);
-	}
 }

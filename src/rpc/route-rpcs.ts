@@ -5,23 +5,27 @@ import {
 	universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import type { Authenticator } from "../auth/authenticator.ts";
+import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { callKey, contextOf, principalOf, type Route } from "./call.ts";
-import { boundDeadline, deadlineOf } from "./deadline.ts";
+import { boundsKey, CallBounds } from "./call-bounds.ts";
+import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
-import { RPC_LIMITS } from "./limits.ts";
+import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
+import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budget: ByteBudget;
+	readonly limits: DoorLimits;
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, authenticator, budget }: RouterOptions): Route {
+export function routeRpcs({ calls, authenticator, budget, limits }: RouterOptions): Route {
 	const router = createConnectRouter({
 		requestGate: requestGate(authenticator),
 		interceptors: INTERCEPTORS,
@@ -35,15 +39,32 @@ export function routeRpcs({ calls, authenticator, budget }: RouterOptions): Rout
 	return (request, response, call) => {
 		const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
 		if (!handler) return undefined;
-		const universal = universalRequestFromNodeRequest(request, response, undefined, contextOf(call));
-		boundDeadline(universal.header, deadlineOf(handler.method.localName));
-		const { body, release } = budget.meter(universal.body as AsyncIterable<Uint8Array>);
-		response.once("close", release);
+		const context = contextOf(call);
+		const universal = universalRequestFromNodeRequest(request, response, undefined, context);
+		const ms = takeTimeout(universal.header, deadlineOf(handler.method.localName, limits));
+		const bounds = new CallBounds(request, response, call, { ms, budget });
+		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
-		const answer = handler({ ...universal, url, body: withConnectErrors(body) });
-		return answer.then((result) => universalResponseToNodeResponse(result, response));
+		const body = bodyOf(bounds, universal.header);
+		return handler({ ...universal, url, body }).then((result) => {
+			const { status } = result;
+			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
+			// Not yet an RPC, and nothing that Connect puts a body to.
+			call.name = handler.method.name;
+			const headers: Record<string, string> = status === 405 ? { allow: handler.allowedMethods.join(", ") } : {};
+			return sendError(request, response, call, NOT_AN_RPC[status], { status, headers });
+		});
 	};
 }
+
+const NOT_AN_RPC = {
+	405: new AuditError("invalid_argument", "an RPC is called with POST, one that only reads also with GET", {
+		reason: "METHOD_NOT_ALLOWED",
+	}),
+	415: new AuditError("invalid_argument", "the content type must be one of Connect, gRPC or gRPC-Web", {
+		reason: "UNSUPPORTED_MEDIA_TYPE",
+	}),
+} as const;
 
 /** Each RPC with a JSON codec that names everything wrong with its request: Connect's own names the first thing only. */
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
@@ -69,13 +90,21 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	);
 }
 
-async function* withConnectErrors(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+/** The request's body, read when Connect asks for it: that is after `requestGate`. */
+async function* bodyOf(bounds: CallBounds, header: Headers): AsyncIterable<Uint8Array> {
+	const coding = header.get("grpc-encoding") ?? header.get("content-encoding") ?? "identity";
 	try {
-		yield* body;
+		yield await bounds.readBody({
+			maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES,
+			isCompressed: coding !== "identity",
+		});
 	} catch (error) {
 		throw asConnectError(error);
 	}
 }
+
+/** What gRPC puts around a message. Connect measures the message itself. */
+const ENVELOPE_BYTES = 5;
 
 /**
  * A Connect GET carries its request in the URL. If that is to be base64 and is not, Connect fails with an internal error;

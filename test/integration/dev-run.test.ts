@@ -98,11 +98,12 @@ test("Ctrl-C, which reaches make and the service at once, lets a call in flight 
 });
 
 test("a default port that is taken gives way, one that was asked for does not", { timeout: TIMEOUT_MS }, async () => {
-	const squatter = await listenOn(0);
+	const squatter = createServer().listen(0, "127.0.0.1");
+	await once(squatter, "listening");
 	// Another test may have it at the moment; the developer may have it for good, which serves as well.
 	const patience = { deadlineMs: 30_000, what: "port 8080 to be free" };
 	const onDefault = await waitFor(() => listenOn(8080), patience).catch(() => undefined);
-	const taken = String((squatter?.address() as AddressInfo).port);
+	const taken = String((squatter.address() as AddressInfo).port);
 	try {
 		const refused = new DevProcess({ env: { HTTP_PORT: taken } });
 		expect(await refused.exited()).toBe(1);
@@ -116,7 +117,7 @@ test("a default port that is taken gives way, one that was asked for does not", 
 		run.child.kill("SIGTERM");
 		expect(await run.exited()).toBe(0);
 	} finally {
-		squatter?.close();
+		squatter.close();
 		onDefault?.close();
 	}
 });

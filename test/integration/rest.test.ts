@@ -17,6 +17,9 @@ afterAll(async () => {
 });
 
 const login = { action: "user.login", actor: { id: "jane", type: "ACTOR_TYPE_USER" } };
+/** Yesterday, at a quarter of a second: times that are too long ago or too far ahead are refused. */
+const YESTERDAY = new Date(Math.floor(Date.now() / 1000) * 1000 - 86_400_000 + 250);
+const YESTERDAY_TEXT = YESTERDAY.toISOString().replace("Z", "000Z");
 const SIX_DIGITS = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 
 describe("writing and reading", () => {
@@ -25,7 +28,7 @@ describe("writing and reading", () => {
 		const event = {
 			...login,
 			tenant_id: "acme",
-			occurred_at: "2026-11-01T10:00:00.5+01:00",
+			occurred_at: anHourAhead(YESTERDAY),
 			category: "CATEGORY_AUTH",
 			severity: "SEVERITY_SECURITY",
 			primaryResource: { type: "user", id: "jane", displayName: "Jane" },
@@ -35,7 +38,7 @@ describe("writing and reading", () => {
 		expect(written.status).toBe(200);
 		expect(written.json).toEqual({
 			event_id: expect.stringMatching(/^[0-9a-f-]{36}$/),
-			occurred_at: "2026-11-01T09:00:00.500000Z",
+			occurred_at: YESTERDAY_TEXT,
 			recorded_at: expect.stringMatching(SIX_DIGITS),
 			duplicate: false,
 			receipt: { batch_id: expect.stringMatching(/^\d+$/), leaf_hash: expect.any(String) },
@@ -47,7 +50,7 @@ describe("writing and reading", () => {
 			id: written.json["event_id"],
 			tenant_id: "acme",
 			action: "user.login",
-			occurred_at: "2026-11-01T09:00:00.500000Z",
+			occurred_at: YESTERDAY_TEXT,
 			recorded_at: expect.stringMatching(SIX_DIGITS),
 			outcome: "OUTCOME_SUCCESS",
 			severity: "SEVERITY_SECURITY",
@@ -60,9 +63,9 @@ describe("writing and reading", () => {
 	});
 
 	test("whole seconds have six digits too", async () => {
-		await send("POST", "/v1/audit/events", { ...login, tenant_id: "whole", occurred_at: "2026-11-01T10:00:00Z" });
+		await send("POST", "/v1/audit/events", { ...login, tenant_id: "whole", occurred_at: wholeSecond(YESTERDAY) });
 		const { json } = await send("GET", "/v1/audit/events?tenant_id=whole&actions=user.login");
-		expect(eventsOf(json)[0]?.["occurred_at"]).toBe("2026-11-01T10:00:00.000000Z");
+		expect(eventsOf(json)[0]?.["occurred_at"]).toBe(wholeSecond(YESTERDAY).replace("Z", ".000000Z"));
 	});
 
 	test("the search of the README finds what it asks for and nothing else", async () => {
@@ -179,7 +182,7 @@ describe("errors", () => {
 
 	test("404 for an event that does not exist, 409 for an id with other content, 413 for a body beyond 4 MiB", async () => {
 		const id = "01931b8f-0000-7000-8000-000000000001";
-		const event = { ...login, id, tenant_id: "conflict", occurred_at: "2026-11-01T00:00:00Z" };
+		const event = { ...login, id, tenant_id: "conflict", occurred_at: YESTERDAY.toISOString() };
 		expect((await send("POST", "/v1/audit/events", event)).status).toBe(200);
 		expect((await send("POST", "/v1/audit/events", event)).json["duplicate"]).toBe(true);
 		const other = await send("POST", "/v1/audit/events", { ...event, action: "user.logout" });
@@ -189,6 +192,33 @@ describe("errors", () => {
 		const large = await send("POST", "/v1/audit/events", " ".repeat(4 * 1024 * 1024 + 1));
 		expect([large.status, large.error.reason]).toEqual([413, "REQUEST_TOO_LARGE"]);
 		expect((await send("POST", "/v1/audit/events", " ".repeat(4 * 1024 * 1024))).status).toBe(400);
+	});
+
+	test("gzip that is none is named as such, whatever the case of its name", async () => {
+		for (const encoding of ["gzip", "GZIP"]) {
+			const response = await fetch(`${service.httpUrl}/v1/audit/events`, {
+				method: "POST",
+				headers: { authorization: `Bearer ${key}`, "content-encoding": encoding },
+				body: "not gzip",
+			});
+			const { error } = (await response.json()) as { error: Answer["error"] };
+			expect([response.status, error]).toEqual([
+				400,
+				expect.objectContaining({
+					reason: "MALFORMED_REQUEST",
+					message: "body: is not valid gzip",
+					violations: [{ field: "body", message: "is not valid gzip" }],
+				}),
+			]);
+		}
+	});
+
+	test("names of parameters come back cut and quoted", async () => {
+		const name = `<b>${"x".repeat(1000)}`;
+		for (const method of ["GET", "POST"]) {
+			const { error } = await send(method, `/v1/audit/events?tenant_id=acme&${encodeURIComponent(name)}=1`);
+			expect(error.violations.at(-1)?.field).toBe(JSON.stringify(name.slice(0, 64)));
+		}
 	});
 
 	test("405 names the methods, 404 the lack of a route", async () => {
@@ -228,6 +258,15 @@ async function send(method: string, path: string, body?: unknown): Promise<Answe
 	const json = (await response.json()) as Record<string, unknown>;
 	const requestId = response.headers.get("x-request-id");
 	return { status: response.status, json, error: json["error"] as Answer["error"], requestId };
+}
+
+/** The same moment on the clocks of a zone an hour ahead. */
+function anHourAhead(time: Date): string {
+	return new Date(time.getTime() + 3_600_000).toISOString().replace("Z", "+01:00");
+}
+
+function wholeSecond(time: Date): string {
+	return time.toISOString().replace(/\.\d+Z$/, "Z");
 }
 
 function eventsOf(json: Record<string, unknown>): Record<string, unknown>[] {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { AuditService, toAuditError } from "../../src/client/index.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { type RpcService, startRpcService } from "../support/rpc-service.ts";
-import { testSecret } from "../support/services.ts";
+import { testSecret, waitFor } from "../support/services.ts";
 
 let service: RpcService;
 let key: string;
@@ -40,9 +40,12 @@ test.each([
 	await admin.query("BEGIN");
 	await admin.query("LOCK TABLE audit.manifests IN ACCESS EXCLUSIVE MODE");
 	const header: Record<string, string> =
-		name === "Connect" ? { "connect-timeout-ms": "200" } : { "grpc-timeout": "200m" };
+		name === "Connect" ? { "connect-timeout-ms": "2000" } : { "grpc-timeout": "2000m" };
 	// Sent by hand: a client that knows of the deadline ends the call itself.
-	const error = await client.writeEvent({ event }, { headers: header }).catch(toAuditError);
+	const write = client.writeEvent({ event }, { headers: header }).catch(toAuditError);
+	const waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'audit.manifests'::regclass";
+	await waitFor(async () => ((await admin.query(waiting)).rowCount ?? 0) > 0, { what: "the write that waits" });
+	const error = await write;
 	expect(error).toMatchObject({ code: "deadline_exceeded", reason: "DEADLINE_EXCEEDED" });
 	await admin.query("ROLLBACK");
 	await admin.end();

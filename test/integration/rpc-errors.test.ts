@@ -154,6 +154,35 @@ describe("bytes that are no request are the caller's fault and never an internal
 		}
 	});
 
+	test.each(["Query", "GetEvent"])("protobuf: a field that %s does not know is refused, as in JSON", async (method) => {
+		const unknown = new BinaryWriter().tag(99, WireType.Varint).uint32(1).finish();
+		const response = await post("application/proto", unknown, {}, method);
+		expect(await response.json()).toMatchObject({
+			code: "invalid_argument",
+			message: "request: has the field number 99, which this version does not know",
+		});
+	});
+
+	test("gRPC: a message said to be compressed when no compression is named, no message, and two of them", async () => {
+		const message = framed(new Uint8Array());
+		const compressed = Buffer.from(message);
+		compressed[0] = 1;
+		for (const type of ["application/grpc+proto", "application/grpc-web+proto"]) {
+			expect(await grpcAnswer(type, compressed)).toEqual({
+				code: 3,
+				message: "received compressed envelope, but do not know how to decompress",
+			});
+			expect(await grpcAnswer(type, Buffer.alloc(0))).toEqual({
+				code: 3,
+				message: expect.stringMatching(/^protocol error: missing input message/),
+			});
+			expect(await grpcAnswer(type, Buffer.concat([message, message]))).toEqual({
+				code: 3,
+				message: expect.stringMatching(/^protocol error: received extra input message/),
+			});
+		}
+	});
+
 	test("values the caller sent are not repeated", async () => {
 		const response = await post(
 			"application/json",
@@ -242,19 +271,33 @@ function fieldsOf(error: ConnectError): string[] {
 		.flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
 }
 
-function post(type: string, body: Uint8Array, headers: Record<string, string> = {}): Promise<Response> {
-	return fetch(`${service.httpUrl}/audit.v1.AuditService/WriteEvent`, {
+function post(
+	type: string,
+	body: Uint8Array,
+	headers: Record<string, string> = {},
+	method = "WriteEvent",
+): Promise<Response> {
+	return fetch(`${service.httpUrl}/audit.v1.AuditService/${method}`, {
 		method: "POST",
 		body: body as Uint8Array<ArrayBuffer>,
 		headers: { "content-type": type, authorization: `Bearer ${key}`, ...headers },
 	});
 }
 
-/** Sends one enveloped message by hand and reads the status out of gRPC-Web's last frame, or gRPC's headers. */
-async function grpcStatus(type: string, message: Uint8Array): Promise<{ code: number; message: string }> {
+/** A message as gRPC sends it. */
+function framed(message: Uint8Array): Buffer {
 	const envelope = Buffer.alloc(5 + message.length);
 	envelope.writeUInt32BE(message.length, 1);
 	envelope.set(message, 5);
+	return envelope;
+}
+
+function grpcStatus(type: string, message: Uint8Array): Promise<{ code: number; message: string }> {
+	return grpcAnswer(type, framed(message));
+}
+
+/** Sends a body by hand and reads the status out of gRPC-Web's last frame, or gRPC's headers. */
+async function grpcAnswer(type: string, body: Buffer): Promise<{ code: number; message: string }> {
 	// Over HTTP/1.1, which gRPC does not officially know, trailers come after the body: read them raw.
 	const { request } = await import("node:http");
 	return new Promise((resolve, reject) => {
@@ -275,7 +318,7 @@ async function grpcStatus(type: string, message: Uint8Array): Promise<{ code: nu
 				resolve({ code: Number(code), message: decodeURIComponent(encoded ?? "") });
 			});
 		});
-		call.end(envelope);
+		call.end(body);
 	});
 }
 

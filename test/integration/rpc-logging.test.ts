@@ -56,6 +56,7 @@ test("what fails is told once, with its request id, and holds nothing a caller s
 	const unknown = await send("unknown", `${RPC}/WriteEvent`, { event }, { authorization: `Bearer ${CANARY}` });
 	expect(unknown.line).toMatchObject({ level: 30, code: "unauthenticated" });
 	await send("malformed", `${RPC}/WriteEvent`, CANARY);
+	await send("no-protobuf", `${RPC}/WriteEvent`, CANARY, { "content-type": "application/proto" });
 	await send("base64", `${RPC}/Query`, { tenantId: CANARY, pageToken: CANARY });
 
 	// A caller that leaves is no fault.
@@ -94,5 +95,7 @@ test("what fails is told once, with its request id, and holds nothing a caller s
 
 	expect(await service.stop()).toBe(0);
 	expect(service.stdout + service.stderr).not.toContain(CANARY);
-	expect(lines()).toHaveLength(9);
+	expect(lines()).toHaveLength(10);
+	// Where it went wrong inside is told of our faults only.
+	for (const line of lines()) expect("cause" in line).toBe(line["level"] === 50);
 });

@@ -2,7 +2,9 @@ import { once } from "node:events";
 import { type ClientHttp2Session, connect as connectHttp2, constants } from "node:http2";
 import { connect as connectTcp } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type RpcService, startRpcService } from "../support/rpc-service.ts";
+import type { Readiness } from "../../src/rpc/route-health.ts";
+import { type RpcService, startDoors, startRpcService } from "../support/rpc-service.ts";
+import { waitFor } from "../support/services.ts";
 
 let service: RpcService;
 let key: string;
@@ -33,7 +35,16 @@ describe("a request whose authority is no authority is answered with 400", () =>
 	test("HTTP/1.1 without Host", async () => {
 		const answer = await rawHttp1(`POST ${RPC} HTTP/1.1\r\nContent-Length: 0\r\n\r\n`);
 		expect(answer).toMatch(/^HTTP\/1\.1 400 /);
-		expect(answer).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
+		const requestId = /x-request-id: ([0-9a-f-]{36})\r\n/.exec(answer)?.[1];
+		expect(JSON.parse(answer.slice(answer.indexOf("\r\n\r\n")))).toEqual({
+			error: {
+				code: "invalid_argument",
+				reason: "MALFORMED_AUTHORITY",
+				message: "Host or :authority must be a host name or address, with or without a port",
+				violations: [],
+				request_id: requestId,
+			},
+		});
 	});
 
 	test.each(["[", "x:99999"])(":authority %j over HTTP/2, on both ports", async (authority) => {
@@ -145,6 +156,13 @@ describe("HTTP methods and types", () => {
 			headers: { "content-type": type },
 		});
 		expect(response.status).toBe(415);
+		expect(await response.json()).toMatchObject({
+			error: {
+				code: "invalid_argument",
+				reason: "UNSUPPORTED_MEDIA_TYPE",
+				request_id: response.headers.get("x-request-id"),
+			},
+		});
 	});
 });
 
@@ -156,6 +174,9 @@ describe("a Connect GET", () => {
 	};
 
 	test("searches", async () => {
+		const headers = { authorization: `Bearer ${key}` };
+		const event = JSON.stringify({ tenant_id: "acme", action: "user.login", actor: { id: "jane" } });
+		await fetch(`${service.httpUrl}/v1/audit/events`, { method: "POST", headers, body: event });
 		expect(await get({ encoding: "json", message: '{"tenantId":"acme"}' })).toEqual([200, undefined]);
 		const base64 = Buffer.from('{"tenantId":"acme"}').toString("base64url");
 		expect(await get({ encoding: "json", message: base64, base64: "1" })).toEqual([200, undefined]);
@@ -181,6 +202,35 @@ describe("health", () => {
 			degraded: expect.arrayContaining([expect.stringMatching(/^nats/)]),
 		});
 	});
+});
+
+test("however many ask whether the service is ready, one check a second is made", async () => {
+	let checks = 0;
+	let answer: (readiness: Readiness) => void = () => {};
+	const doors = await startDoors({
+		readiness: () => {
+			checks += 1;
+			return new Promise((resolve) => {
+				answer = resolve;
+			});
+		},
+	});
+	const ask = async () => (await (await fetch(`${doors.httpUrl}/readyz`)).json()) as { degraded: string[] };
+	const first = [ask(), ask(), ask()];
+	await waitFor(() => checks > 0);
+	answer({ ready: true, degraded: ["first"] });
+	expect(await Promise.all([...first, ask()])).toEqual(Array(4).fill({ ready: true, degraded: ["first"] }));
+	expect(checks).toBe(1);
+	await waitFor(
+		async () => {
+			const asked = ask();
+			await Promise.race([asked, waitFor(() => checks > 1)]);
+			if (checks > 1) answer({ ready: true, degraded: ["second"] });
+			return (await asked).degraded[0] === "second";
+		},
+		{ what: "a second check" },
+	);
+	await doors.close();
 });
 
 function portOf(url: string): number {

@@ -1,11 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
-import { createApiKey } from "../../src/auth/api-keys.ts";
+import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
+import { Authenticator } from "../../src/auth/authenticator.ts";
 import type { Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { loadConfig } from "../../src/config.ts";
+import { AuditError } from "../../src/errors.ts";
 import type { TenantId } from "../../src/event/event.ts";
-import { createLogger } from "../../src/logger.ts";
+import { createLogger, type Logger } from "../../src/logger.ts";
+import { type Doors, type ListenOptions, listen } from "../../src/rpc/listen.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts";
 
@@ -53,4 +56,35 @@ export async function createKey(url: string, role: Role, tenants: readonly strin
 	} finally {
 		await admin.end();
 	}
+}
+
+/** The doors alone, with nothing behind them: whatever gets through is answered with 503 and the reason REACHED. */
+export async function startDoors(
+	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "readiness" | "logger">> = {},
+): Promise<Doors & { createKey(role: Role): string }> {
+	const keys = deriveKeys(testSecret());
+	const known = new Map<string, { key: ApiKey; role: Role }>();
+	const reached = () => Promise.reject(new AuditError("unavailable", "reached", { reason: "REACHED" }));
+	const doors = await listen({
+		host: "127.0.0.1",
+		httpPort: { number: 0, explicit: true },
+		grpcPort: { number: 0, explicit: true },
+		ingest: { accept: reached },
+		query: { search: reached, get: reached },
+		authenticator: new Authenticator((id) => {
+			const { key, role } = known.get(id) ?? {};
+			return Promise.resolve(key && role && { secretHash: hashSecret(keys, key), role, tenants: "all" });
+		}, keys),
+		readiness: () => Promise.resolve({ ready: true, degraded: [] }),
+		logger: createLogger("silent") as Logger,
+		...options,
+	});
+	return {
+		...doors,
+		createKey(role) {
+			const key = newApiKey();
+			known.set(key.id, { key, role });
+			return formatApiKey(key);
+		},
+	};
 }

@@ -1,26 +1,24 @@
 import { expect, test } from "vitest";
 import { ByteBudget } from "../../../src/rpc/byte-budget.ts";
 
-async function* chunks(...sizes: number[]): AsyncIterable<Uint8Array> {
-	for (const size of sizes) yield new Uint8Array(size);
-}
+test("bytes are taken while there is room, and can be taken again when they were given back", () => {
+	const budget = new ByteBudget(100, 100);
+	budget.take("a", 60);
+	expect(() => budget.take("b", 41)).toThrow(
+		expect.objectContaining({ code: "resource_exhausted", reason: "IN_FLIGHT_BYTES", retryAfterMs: 500 }),
+	);
+	budget.take("b", 40);
+	budget.giveBack("a", 60);
+	budget.take("c", 60);
+	expect(() => budget.take("c", 1)).toThrow();
+});
 
-async function sizeOf(body: AsyncIterable<Uint8Array>): Promise<number> {
-	let size = 0;
-	for await (const chunk of body) size += chunk.length;
-	return size;
-}
-
-test("bodies pass while there is room, and the room comes back at the end of a call", async () => {
-	const budget = new ByteBudget(100);
-	const first = budget.meter(chunks(40, 20));
-	expect(await sizeOf(first.body)).toBe(60);
-	const second = budget.meter(chunks(30, 11));
-	await expect(sizeOf(second.body)).rejects.toMatchObject({ code: "resource_exhausted", retryAfterMs: 500 });
-	second.release();
-	first.release();
-	first.release();
-	const third = budget.meter(chunks(100));
-	expect(await sizeOf(third.body)).toBe(100);
-	await expect(sizeOf(budget.meter(chunks(1)).body)).rejects.toMatchObject({ reason: "IN_FLIGHT_BYTES" });
+test("no key takes more than its share", () => {
+	const budget = new ByteBudget(100, 25);
+	budget.take("a", 20);
+	expect(() => budget.take("a", 6)).toThrow();
+	budget.take("a", 5);
+	for (const key of ["b", "c", "d"]) budget.take(key, 25);
+	budget.giveBack("a", 25);
+	budget.take("a", 25);
 });
