@@ -5,12 +5,14 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "nats";
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { isRunning } from "../../src/dev/process-info.ts";
-import { DevProcess } from "../support/dev-process.ts";
+import { DevProcess, endRuns } from "../support/dev-process.ts";
 import { ownDirectory, startOwnNats, startOwnPostgres, waitFor } from "../support/services.ts";
 
 const TIMEOUT_MS = 60_000;
+
+afterEach(endRuns);
 
 test("a run serves two demo tenants, says how to use them, and leaves nothing behind when told to stop", {
 	timeout: TIMEOUT_MS,

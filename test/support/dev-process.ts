@@ -14,6 +14,13 @@ export interface DevFile {
 	tenants: { id: string; name: string; writer_key: string; reader_key: string }[];
 }
 
+const runs: DevProcess[] = [];
+
+/** Ends what a test that failed has left running. To be called after each test. */
+export function endRuns(): void {
+	for (const run of runs.splice(0)) for (const pid of run.processes()) process.kill(pid, "SIGKILL");
+}
+
 /** A development run, in a data folder given or new. */
 export class DevProcess {
 	readonly child: ChildProcess;
@@ -48,8 +55,7 @@ export class DevProcess {
 			});
 		}
 		this.#exited = once(this.child, "close").then(() => this.child.exitCode);
-		// A service that hangs must not outlive the tests.
-		process.once("exit", () => this.processes().forEach((pid) => process.kill(pid, "SIGKILL")));
+		runs.push(this);
 	}
 
 	/** Waits for the end of the summary. */
