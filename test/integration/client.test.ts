@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { createServer } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { create } from "@bufbuild/protobuf";
@@ -73,6 +74,36 @@ describe("against the service", () => {
 	test("a refused connection is `unavailable`", async () => {
 		const client = createAuditClient({ url: "http://127.0.0.1:1", key, attempts: 1 });
 		expect(await client.query({}).catch(toAuditError)).toMatchObject({ code: "unavailable" });
+	});
+
+	test("a connection that breaks while a write is waited for is no failure: the write is repeated, and stored once", async () => {
+		// The service's answer never arrives: when it comes, the line is cut, abruptly.
+		let cuts = 0;
+		const line = createTcpServer((socket) => {
+			const upstream = connect(Number(new URL(service.grpcUrl).port), "127.0.0.1");
+			let asked = false;
+			socket.on("data", (chunk) => {
+				asked ||= chunk.includes("last.words");
+				upstream.write(chunk);
+			});
+			upstream.on("data", (chunk) => {
+				if (!asked || cuts === 2) return void socket.write(chunk);
+				cuts += 1;
+				socket.resetAndDestroy();
+			});
+			for (const end of [socket, upstream]) end.on("error", () => {}).on("close", () => upstream.destroy());
+		});
+		await once(line.listen(0, "127.0.0.1"), "listening");
+		const client = createAuditClient({ url: `http://127.0.0.1:${(line.address() as AddressInfo).port}`, key });
+		const event = { tenantId: "broken", action: "last.words", actor: { id: "a" } };
+		expect((await client.writeEvent({ event })).eventId).toMatch(/-7/);
+		expect(cuts).toBe(2);
+		const { events } = await createAuditClient({ url: service.grpcUrl, key }).query({
+			tenantId: "broken",
+			actions: ["last.words"],
+		});
+		expect(events).toHaveLength(1);
+		line.close();
 	});
 
 	test("an idle client does not keep the process alive", async () => {
