@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Environment } from "../config.ts";
+import type { DevFile } from "../dev/data-dir.ts";
 import { CommandError, type CommandLine } from "./command-line.ts";
 
 /** Where the service is and with which key. */
@@ -13,17 +14,6 @@ export interface ServiceAddress {
 export interface AddressOptions {
 	url?: string;
 	key?: string;
-}
-
-/** What `make run` writes for whoever comes without settings (CONTRACT: dev.json). */
-export interface DevFile {
-	http_url: string;
-	grpc_url: string;
-	/** Null when it runs without that door. */
-	nats_url: string | null;
-	database_url: string;
-	admin_key: string;
-	tenants: { id: string; name: string; writer_key: string; reader_key: string }[];
 }
 
 /** Adds --url and --key. */

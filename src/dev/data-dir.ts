@@ -5,6 +5,17 @@ import { CannotStart } from "./cannot-start.ts";
 import { endLeftovers, endProcess } from "./leftovers.ts";
 import { isRunning, startMark } from "./process-info.ts";
 
+/** What `make run` writes for whoever comes without settings: `dev.json`. */
+export interface DevFile {
+	http_url: string;
+	grpc_url: string;
+	/** Null when it runs without that door. */
+	nats_url: string | null;
+	database_url: string;
+	admin_key: string;
+	tenants: { id: string; name: string; writer_key: string; reader_key: string }[];
+}
+
 /** The folder that a development run keeps everything in. One run at a time has it. */
 export interface DataDir {
 	readonly path: string;
@@ -13,7 +24,7 @@ export interface DataDir {
 	/** Made at the first run and kept: everything stored is bound to it. */
 	readonly secret: string;
 	/** Writes `dev.json`, readable by nobody else: it holds keys. */
-	writeDevFile(content: object): void;
+	writeDevFile(content: DevFile): void;
 	/** Takes `dev.json` away, since nothing it names is running any more, and lets the next run in. */
 	release(): void;
 }
@@ -33,7 +44,7 @@ export async function claimDataDir(directory: string): Promise<DataDir> {
 		path,
 		postgres: join(path, "postgres"),
 		nats: join(path, "nats"),
-		writeDevFile: (content: object) => replaceFile(devFile, `${JSON.stringify(content, null, 2)}\n`),
+		writeDevFile: (content: DevFile) => replaceFile(devFile, `${JSON.stringify(content, null, 2)}\n`),
 		release: () => {
 			rmSync(devFile, { force: true });
 			rmSync(pidFile, { force: true });

@@ -5,7 +5,7 @@ import { createLogger, type Logger } from "../logger.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { migrate } from "../storage/migrate.ts";
 import { CannotStart } from "./cannot-start.ts";
-import { claimDataDir, type DataDir } from "./data-dir.ts";
+import { claimDataDir, type DataDir, type DevFile } from "./data-dir.ts";
 import { type Demo, seedDemoTenants } from "./demo-tenants.ts";
 import { freePort } from "./free-port.ts";
 import { type Nats, startNats } from "./nats.ts";
@@ -145,7 +145,7 @@ async function natsReached({ natsDoor }: RunningServer): Promise<void> {
 }
 
 /** What `dev.json` says: the command line, tools and tests find everything there. */
-function devFile(config: Config, server: RunningServer, demo: Demo): object {
+function devFile(config: Config, server: RunningServer, demo: Demo): DevFile {
 	return {
 		http_url: server.httpUrl,
 		grpc_url: server.grpcUrl,

@@ -2,17 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { DevFile } from "../../src/dev/data-dir.ts";
 import { ownDirectory, waitFor } from "./services.ts";
-
-/** What `make run` leaves in `dev.json`. */
-export interface DevFile {
-	http_url: string;
-	grpc_url: string;
-	nats_url: string | null;
-	database_url: string;
-	admin_key: string;
-	tenants: { id: string; name: string; writer_key: string; reader_key: string }[];
-}
 
 const runs: DevProcess[] = [];
 
