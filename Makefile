@@ -47,7 +47,8 @@ lint: ready ## lint the source and the protos
 	buf lint
 
 .PHONY: check
-check: lint proto-fresh ## format, lint, types, architecture, protos compatible, generated files fresh
+check: lint proto-fresh ## format, lint, types, architecture, protos compatible, generated files and docs fresh
+	@node src/dev/docs/write.ts --check
 	biome check
 	tsc --noEmit
 	vitest run --mode static test/architecture.test.ts
@@ -58,6 +59,10 @@ proto: ready ## generate src/gen and the validation rules' proto
 	node src/dev/print-validate-proto.ts > proto/buf/validate/validate.proto.new
 	mv proto/buf/validate/validate.proto.new proto/buf/validate/validate.proto
 	buf generate
+
+.PHONY: docs
+docs: ready ## write what of docs/ has its source in the code: API reference, OpenAPI, tables of settings and metrics
+	@node src/dev/docs/write.ts
 
 .PHONY: proto-fresh
 proto-fresh: ready

@@ -9,7 +9,8 @@ const gzipped = promisify(gzip);
 /** Smaller answers are not worth the work. */
 const COMPRESS_BYTES = 1024;
 
-const STATUS = {
+/** The HTTP status of each code. A request that is too large has 413, a method that is not there 405. */
+export const STATUS = {
 	invalid_argument: 400,
 	unauthenticated: 401,
 	permission_denied: 403,

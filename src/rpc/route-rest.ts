@@ -25,6 +25,7 @@ import { readBody } from "./rest-body.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
 import { sendError, sendJson } from "./rest-response.ts";
+import { REST_ROUTES, type RestRpc } from "./rest-routes.ts";
 
 export interface RestOptions {
 	readonly calls: AuditServiceCalls;
@@ -43,15 +44,13 @@ interface RestCall {
 
 interface RestMethod {
 	/** The RPC it is another spelling of. */
-	readonly rpc: "writeEvent" | "batchWrite" | "query" | "getEvent";
+	readonly rpc: RestRpc;
 	run(rest: RestCall): Promise<JsonObject>;
 }
 
-const EVENTS = "/v1/audit/events";
-
 /** The REST routes: the RPCs again, for whoever has nothing but an HTTP client. */
 export function routeRest({ calls, authenticator, budget, limits }: RestOptions): Route {
-	const resources = restResources(calls);
+	const resources = restResources(restMethods(calls));
 	return (request, response, call) => {
 		const url = urlOf(request);
 		const path = url?.pathname ?? "";
@@ -87,15 +86,23 @@ interface RestResource {
 	readonly methods: Readonly<Record<string, RestMethod>>;
 }
 
-function restResources(calls: AuditServiceCalls): RestResource[] {
-	const search: RestMethod = {
+/** The routes by path: a path with another method is answered with what there is. */
+function restResources(methods: Readonly<Record<RestRpc, RestMethod>>): RestResource[] {
+	return [...Map.groupBy(REST_ROUTES, ({ path }) => path)].map(([path, routes]) => ({
+		pattern: new RegExp(`^${path.replace(/\{\w+\}/, "([^/]+)")}$`),
+		methods: Object.fromEntries(routes.map(({ method, rpc }) => [method, methods[rpc]])),
+	}));
+}
+
+function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
+	const query: RestMethod = {
 		rpc: "query",
 		async run({ call, params }) {
 			const request = taken(readParams(QueryRequestSchema, params), "INVALID_REQUEST");
 			return restJson(QueryResponseSchema, await calls.query(request, principalOf(call)));
 		},
 	};
-	const write: RestMethod = {
+	const writeEvent: RestMethod = {
 		rpc: "writeEvent",
 		async run({ call, params, readBody }) {
 			refuseParams(params);
@@ -104,7 +111,7 @@ function restResources(calls: AuditServiceCalls): RestResource[] {
 			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, principalOf(call), ""));
 		},
 	};
-	const batch: RestMethod = {
+	const batchWrite: RestMethod = {
 		rpc: "batchWrite",
 		async run({ call, params, readBody }) {
 			refuseParams(params);
@@ -112,7 +119,7 @@ function restResources(calls: AuditServiceCalls): RestResource[] {
 			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, principalOf(call)));
 		},
 	};
-	const get: RestMethod = {
+	const getEvent: RestMethod = {
 		rpc: "getEvent",
 		async run({ call, params, id }) {
 			const request = taken(readParams(GetEventRequestSchema, withId(params, id)), "INVALID_REQUEST");
@@ -121,11 +128,7 @@ function restResources(calls: AuditServiceCalls): RestResource[] {
 			return restJson(EventSchema, event);
 		},
 	};
-	return [
-		{ pattern: new RegExp(`^${EVENTS}$`), methods: { GET: search, POST: write } },
-		{ pattern: new RegExp(`^${EVENTS}:batch$`), methods: { POST: batch } },
-		{ pattern: new RegExp(`^${EVENTS}/([^/]+)$`), methods: { GET: get } },
-	];
+	return { query, writeEvent, batchWrite, getEvent };
 }
 
 function urlOf(request: NodeRequest): URL | undefined {
