@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -79,5 +79,20 @@ test("the TypeScript of the README compiles and runs against the package's clien
 		);
 	} finally {
 		rmSync(folder, { recursive: true, force: true });
+	}
+}, 60_000);
+
+test("every example runs as it stands and prints what it says", async () => {
+	const folder = join(ROOT, "docs/examples");
+	const listed = [...readFileSync(join(folder, "README.md"), "utf8").matchAll(/\]\(([\w-]+\.(?:ts|sh))\)/g)].map(
+		([, name = ""]) => name,
+	);
+	expect([...listed].sort()).toEqual(readdirSync(folder).filter((name) => /\.(ts|sh)$/.test(name)));
+	for (const name of listed) {
+		const [, prints = ""] = /^(?:\/\/|#) Prints: (.+)$/m.exec(readFileSync(join(folder, name), "utf8")) ?? [];
+		expect(prints, name).not.toBe("");
+		const command = name.endsWith(".ts") ? "node --conditions=development" : "bash -eu";
+		const said = await run(`NATS_URL=$(dev nats_url) ${command} docs/examples/${name}`);
+		expect(said, name).toMatch(new RegExp(prints));
 	}
 }, 60_000);
