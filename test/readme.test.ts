@@ -74,7 +74,7 @@ test("the TypeScript of the README compiles and runs against the package's clien
 		writeFileSync(join(folder, "snippet.ts"), snippet);
 		writeFileSync(join(folder, "tsconfig.json"), '{ "extends": "../../tsconfig.json", "include": ["snippet.ts"] }');
 		await promisify(execFile)("tsc", ["-p", folder], { cwd: ROOT });
-		expect(await run(`node --conditions=development ${join(folder, "snippet.ts")}`)).toMatch(
+		expect(await run(`node --conditions=auditlog-source ${join(folder, "snippet.ts")}`)).toMatch(
 			/Event registered: [0-9a-f-]{36}/,
 		);
 	} finally {
