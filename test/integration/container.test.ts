@@ -204,6 +204,7 @@ describe("what docker compose up would run", () => {
 
 		expect(await service.stop()).toBe(0);
 		expect(await health(ports)).toMatchObject({ exitCode: 1 });
+		expect(await run(auditlog, ["verify"])).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^proven: /) });
 		expect(listing()).toEqual(before);
 		await checkTrail({ databaseUrl: databaseUrl.href, secret: secret("audit_secret") });
 	}, 60_000);

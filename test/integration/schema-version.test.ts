@@ -92,12 +92,18 @@ test("a database that is away at the start is waited for, and asked for its vers
 		return { status: response.status, ...((await response.json()) as { degraded: string[] }) };
 	};
 	expect(await readiness()).toMatchObject({ status: 503, degraded: expect.arrayContaining(["database: away"]) });
+	const health = () => runCli(["health", "--url", service.httpUrl]);
+	expect(await health()).toMatchObject({
+		exitCode: 1,
+		stdout: expect.stringMatching(/^not ready\n {2}database: away\n/),
+	});
 
 	const postgres = await startOwnPostgres({ dataDir, port: first.port });
 	try {
 		await waitFor(async () => (await readiness()).degraded.some((text) => /^database: .*auditlog migrate/.test(text)));
 		await migrate({ databaseUrl: postgres.url, secret: testSecret() });
 		await waitFor(async () => (await readiness()).status === 200);
+		expect(await health()).toMatchObject({ exitCode: 0, stdout: "ready\n  nats: not configured\n" });
 	} finally {
 		await service.stop();
 		await postgres.stop();
