@@ -2,6 +2,7 @@ import { Authenticator, findApiKeyIn } from "./auth/authenticator.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
+import { AuditError } from "./errors.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
 import type { Logger } from "./logger.ts";
@@ -12,6 +13,7 @@ import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
 import { Partitions } from "./storage/partitions.ts";
+import { SchemaVersion } from "./storage/schema-version.ts";
 import { Tenants } from "./storage/tenants.ts";
 
 export interface RunningServer {
@@ -35,6 +37,12 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 	try {
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
+		const schema = new SchemaVersion(db);
+		await schema.require().catch((error: unknown) => {
+			// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
+			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
+			logger.warn({ err: error.cause }, "the database is away; waiting for it");
+		});
 		const partitions = new Partitions(db);
 		closer.add(
 			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
@@ -63,7 +71,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
 			natsDoor.start();
 		}
-		const readiness = () => checkReadiness(db, natsDoor);
+		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort } = config;
 		const doors = closer.add(
 			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger }),
@@ -80,14 +88,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */
 async function checkReadiness(
 	db: Database,
+	schema: SchemaVersion,
 	natsDoor: NatsDoor | undefined,
 ): Promise<{ ready: boolean; degraded: string[] }> {
 	const degraded: string[] = [];
-	const ready = await db.writer.query("SELECT").then(
+	const ready = await Promise.all([schema.require(), db.writer.query("SELECT")]).then(
 		() => true,
-		() => false,
+		(error: unknown) => {
+			const needsPerson = error instanceof AuditError && error.code === "failed_precondition";
+			degraded.push(needsPerson ? `database: ${error.message}` : "database: away");
+			return false;
+		},
 	);
-	if (!ready) degraded.push("database: away");
 	if (!natsDoor) degraded.push("nats: not configured");
 	else degraded.push(...natsDoor.degraded());
 	return { ready, degraded };

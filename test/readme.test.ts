@@ -74,7 +74,7 @@ test("the TypeScript of the README compiles and runs against the package's clien
 		writeFileSync(join(folder, "snippet.ts"), snippet);
 		writeFileSync(join(folder, "tsconfig.json"), '{ "extends": "../../tsconfig.json", "include": ["snippet.ts"] }');
 		await promisify(execFile)("tsc", ["-p", folder], { cwd: ROOT });
-		expect(await run(`node --conditions=development ${join(folder, "snippet.ts")}`)).toMatch(
+		expect(await run(`node --conditions=auditlog-source ${join(folder, "snippet.ts")}`)).toMatch(
 			/Event registered: [0-9a-f-]{36}/,
 		);
 	} finally {
@@ -91,7 +91,7 @@ test("every example runs as it stands and prints what it says", async () => {
 	for (const name of listed) {
 		const [, prints = ""] = /^(?:\/\/|#) Prints: (.+)$/m.exec(readFileSync(join(folder, name), "utf8")) ?? [];
 		expect(prints, name).not.toBe("");
-		const command = name.endsWith(".ts") ? "node --conditions=development" : "bash -eu";
+		const command = name.endsWith(".ts") ? "node --conditions=auditlog-source" : "bash -eu";
 		const said = await run(`NATS_URL=$(dev nats_url) ${command} docs/examples/${name}`);
 		expect(said, name).toMatch(new RegExp(prints));
 	}

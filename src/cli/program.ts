@@ -22,6 +22,7 @@ const COMMANDS: Record<string, CommandEntry> = {
 		load: async () => (await import("./verify.ts")).verify,
 	},
 	serve: { summary: "run the service", load: async () => (await import("./serve.ts")).serve },
+	health: { summary: "ask whether the service is ready", load: async () => (await import("./health.ts")).health },
 	migrate: {
 		summary: "bring the database up to date",
 		load: async () => (await import("./migrate.ts")).migrateDatabase,

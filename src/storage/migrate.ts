@@ -1,5 +1,5 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Kysely, PostgresDialect, sql } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
@@ -7,8 +7,14 @@ import pg from "pg";
 import { deriveKeys, rolePassword } from "../auth/secret.ts";
 import { AuditError } from "../errors.ts";
 import { manifestMac } from "../integrity/manifest.ts";
+import {
+	MIGRATION_SCHEMA,
+	MIGRATIONS_FOLDER,
+	migrationNames,
+	refuseNewer,
+	showVersionToService,
+} from "./schema-version.ts";
 
-const FOLDER = join(import.meta.dirname, "../../migrations");
 /** The roles the service logs in as; `audit_owner` never logs in. */
 const LOGIN_ROLES = ["audit_writer", "audit_reader", "audit_maintainer", "audit_verifier"];
 
@@ -26,10 +32,12 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 		const migrator = new Migrator({
 			db,
 			provider: { getMigrations: readMigrations },
-			migrationTableSchema: "audit_migrations",
+			migrationTableSchema: MIGRATION_SCHEMA,
 		});
+		await refuseNewer(pool);
 		const { error, results } = await migrator.migrateToLatest();
 		if (error) throw error;
+		await showVersionToService(pool);
 		await refuseOtherSecret(pool, options.secret);
 		await setPasswords(pool, options.secret);
 		return { applied: (results ?? []).map((result) => result.migrationName) };
@@ -40,11 +48,10 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 
 /** The SQL files of `migrations/`, by name. Forward only. */
 async function readMigrations(): Promise<Record<string, Migration>> {
-	const files = (await readdir(FOLDER)).filter((file) => file.endsWith(".sql")).sort();
 	const migrations: Record<string, Migration> = {};
-	for (const file of files) {
-		const text = await readFile(join(FOLDER, file), "utf8");
-		migrations[file.replace(/\.sql$/, "")] = {
+	for (const name of await migrationNames()) {
+		const text = await readFile(join(MIGRATIONS_FOLDER, `${name}.sql`), "utf8");
+		migrations[name] = {
 			async up(db) {
 				await sql.raw(text).execute(db);
 			},

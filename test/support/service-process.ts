@@ -19,6 +19,14 @@ export interface ServiceProcess {
 	stop(): Promise<number | null>;
 }
 
+/** Another program than the one of this clone, from another folder, as another user. */
+export interface StartAs {
+	readonly command?: readonly string[];
+	readonly cwd?: string;
+	readonly uid?: number;
+	readonly gid?: number;
+}
+
 const ROOT = join(import.meta.dirname, "..", "..");
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
@@ -29,10 +37,15 @@ process.on("exit", () => {
  * Runs `node src/main.ts serve` and waits until it listens. The environment is what is given (DATABASE_URL, NATS_URL, …) on
  * top of free ports, the suite's secret and nothing of the developer's own.
  */
-export async function startService(env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
+export async function startService(
+	env: Readonly<Record<string, string>>,
+	{ command = [process.execPath, "src/main.ts", "serve"], ...as }: StartAs = {},
+): Promise<ServiceProcess> {
 	const output = { stdout: "", stderr: "" };
-	const child = spawn(process.execPath, ["src/main.ts", "serve"], {
+	const [program = "", ...args] = command;
+	const child = spawn(program, args, {
 		cwd: ROOT,
+		...as,
 		stdio: ["ignore", "pipe", "pipe"],
 		env: { HTTP_PORT: "0", GRPC_PORT: "0", LOG_LEVEL: "info", AUDIT_SECRET: testSecret(), ...env },
 	});
