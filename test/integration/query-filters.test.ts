@@ -229,22 +229,26 @@ describe("by any filters together exactly what all of them mean is found", () =>
 	test.each<[string, Door, number]>([
 		["RPC", rpc, 150],
 		["REST", rest, 60],
-	])("%s", async (_name, door, numRuns) => {
-		let hits = 0;
-		const property = fc.asyncProperty(searches(), async (search) => {
-			if ((await check(door, search)).length > 0) hits += 1;
-		});
-		await fc.assert(property, { numRuns });
-		expect(hits).toBeGreaterThan(numRuns / 10);
-	});
+	])(
+		"%s",
+		async (_name, door, numRuns) => {
+			let hits = 0;
+			const property = fc.asyncProperty(searches(), async (search) => {
+				if ((await check(door, search)).length > 0) hits += 1;
+			});
+			await fc.assert(property, { numRuns });
+			expect(hits).toBeGreaterThan(numRuns / 10);
+		},
+		60_000,
+	);
 
 	test("the command line", async () => {
 		const named = searches().filter(({ given }) => hasNamesOnly(given));
 		await fc.assert(
 			fc.asyncProperty(named, (search) => check(cli, search).then(() => {})),
-			{ numRuns: 8 },
+			{ numRuns: 6 },
 		);
-	});
+	}, 60_000);
 });
 
 async function refusal(given: Given, pageToken = "") {
@@ -261,7 +265,9 @@ describe("a page token", () => {
 	test.each(FIELDS.map(({ name }) => name))("is bound to %s", async (name) => {
 		const values = samples(name, 100);
 		const value = values.find((candidate) => expected(written, { [name]: candidate }, true).length > 1) as Value;
-		const other = values.find((candidate) => String(candidate) !== String(value)) as Value;
+		const asSet = (values: Value) =>
+			(Array.isArray(values) ? [...new Set(values.map(String))].sort() : [values]).join();
+		const other = values.find((candidate) => asSet(candidate) !== asSet(value)) as Value;
 		const given = { [name]: value };
 		const next = async (filters: Given, pageToken = "") =>
 			client.query(requestOf(filters, { tenantId: "acme", pageSize: 1, pageToken }));

@@ -137,6 +137,13 @@ describe("a page token", () => {
 		expect(opens(token, searchOf({}), key, now + 30 * days + 1)).toBe("refused");
 	});
 
+	test("is the same in every release, or those under way would end with the next one", () => {
+		const fixed = createSecretKey(Buffer.alloc(32, 7));
+		expect(issuePageToken(fixed, searchOf(FILTERS), cursor, now)).toBe(
+			"AQAGYIsBYRJAAZo7LB0uf0CKW2x9jp8KGwAAAaH2QLwAsdqBw7s7cw-s0EZ_zFFOBbtJzLH5m9UGvD9cIkuaGTg",
+		);
+	});
+
 	test("is refused under another secret", () => {
 		expect(opens(issuePageToken(key, searchOf({}), cursor, now), searchOf({}), createSecretKey(randomBytes(32)))).toBe(
 			"refused",

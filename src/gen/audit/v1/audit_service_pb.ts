@@ -462,7 +462,7 @@ export const ViolationSchema: GenMessage<Violation, {jsonType: ViolationJson}> =
 
 /**
  * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A filter that is not given (absent, empty
- * list, empty text) matches everything. Lists hold 100 values at most.
+ * list, empty text) matches everything.
  *
  * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
  * the end of an action. An event in which the field is absent is matched by no text.
@@ -492,42 +492,42 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   occurredBefore?: Timestamp | undefined;
 
   /**
-   * Any of these actors, by id; those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
   actorIds: string[];
 
   /**
-   * Any of these actions, exact, or a prefix that ends in `*`, such as `user.*`.
+   * Any of these actions, exact, or a prefix that ends in `*`, such as `user.*`; at most 100.
    *
    * @generated from field: repeated string actions = 5;
    */
   actions: string[];
 
   /**
-   * Any of these categories. CATEGORY_UNSPECIFIED finds events without one.
+   * Any of these categories; at most 100. CATEGORY_UNSPECIFIED finds events without one.
    *
    * @generated from field: repeated audit.v1.Category categories = 6;
    */
   categories: Category[];
 
   /**
-   * Any of these severities. Not SEVERITY_UNSPECIFIED, which is never stored.
+   * Any of these severities; at most 100. Not SEVERITY_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Severity severities = 7;
    */
   severities: Severity[];
 
   /**
-   * Any of these outcomes. Not OUTCOME_UNSPECIFIED, which is never stored.
+   * Any of these outcomes; at most 100. Not OUTCOME_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Outcome outcomes = 8;
    */
   outcomes: Outcome[];
 
   /**
-   * Any of these sources.
+   * Any of these sources; at most 100.
    *
    * @generated from field: repeated string sources = 9;
    */
@@ -587,15 +587,15 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   recordedBefore?: Timestamp | undefined;
 
   /**
-   * Any of these actors, by e-mail address exactly as it was written: `Jane@example.com` does not find `jane@example.com`.
-   * Those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by e-mail address; at most 100. Exactly as it was written: `Jane@example.com` does not find
+   * `jane@example.com`. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_emails = 17;
    */
   actorEmails: string[];
 
   /**
-   * Any of these types of actor. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
+   * Any of these types of actor; at most 100. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
    *
    * @generated from field: repeated audit.v1.ActorType actor_types = 18;
    */
@@ -616,8 +616,8 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   traceId: string;
 
   /**
-   * Any of these events, by id: UUIDs in their 36-character form, in either case. An id that was used at several times finds
-   * them all. Ids of events that do not exist find nothing, and are no error.
+   * Any of these events, by id; at most 100. UUIDs in their 36-character form, in either case. An id that was used at several
+   * times finds them all; one that was never used finds nothing and is no error.
    *
    * @generated from field: repeated string ids = 21;
    */
@@ -626,7 +626,7 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
 
 /**
  * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A filter that is not given (absent, empty
- * list, empty text) matches everything. Lists hold 100 values at most.
+ * list, empty text) matches everything.
  *
  * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
  * the end of an action. An event in which the field is absent is matched by no text.
@@ -656,42 +656,42 @@ export type QueryRequestJson = {
   occurredBefore?: TimestampJson;
 
   /**
-   * Any of these actors, by id; those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
   actorIds?: string[];
 
   /**
-   * Any of these actions, exact, or a prefix that ends in `*`, such as `user.*`.
+   * Any of these actions, exact, or a prefix that ends in `*`, such as `user.*`; at most 100.
    *
    * @generated from field: repeated string actions = 5;
    */
   actions?: string[];
 
   /**
-   * Any of these categories. CATEGORY_UNSPECIFIED finds events without one.
+   * Any of these categories; at most 100. CATEGORY_UNSPECIFIED finds events without one.
    *
    * @generated from field: repeated audit.v1.Category categories = 6;
    */
   categories?: CategoryJson[];
 
   /**
-   * Any of these severities. Not SEVERITY_UNSPECIFIED, which is never stored.
+   * Any of these severities; at most 100. Not SEVERITY_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Severity severities = 7;
    */
   severities?: SeverityJson[];
 
   /**
-   * Any of these outcomes. Not OUTCOME_UNSPECIFIED, which is never stored.
+   * Any of these outcomes; at most 100. Not OUTCOME_UNSPECIFIED, which is never stored.
    *
    * @generated from field: repeated audit.v1.Outcome outcomes = 8;
    */
   outcomes?: OutcomeJson[];
 
   /**
-   * Any of these sources.
+   * Any of these sources; at most 100.
    *
    * @generated from field: repeated string sources = 9;
    */
@@ -751,15 +751,15 @@ export type QueryRequestJson = {
   recordedBefore?: TimestampJson;
 
   /**
-   * Any of these actors, by e-mail address exactly as it was written: `Jane@example.com` does not find `jane@example.com`.
-   * Those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by e-mail address; at most 100. Exactly as it was written: `Jane@example.com` does not find
+   * `jane@example.com`. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_emails = 17;
    */
   actorEmails?: string[];
 
   /**
-   * Any of these types of actor. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
+   * Any of these types of actor; at most 100. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
    *
    * @generated from field: repeated audit.v1.ActorType actor_types = 18;
    */
@@ -780,8 +780,8 @@ export type QueryRequestJson = {
   traceId?: string;
 
   /**
-   * Any of these events, by id: UUIDs in their 36-character form, in either case. An id that was used at several times finds
-   * them all. Ids of events that do not exist find nothing, and are no error.
+   * Any of these events, by id; at most 100. UUIDs in their 36-character form, in either case. An id that was used at several
+   * times finds them all; one that was never used finds nothing and is no error.
    *
    * @generated from field: repeated string ids = 21;
    */
