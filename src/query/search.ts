@@ -57,7 +57,8 @@ async function gather(
 	await client.query(WALK_IN_ORDER);
 	const rows: FoundRow[] = [];
 	let bytes = 0;
-	for (const [n, window] of (await windowsOf(client, query, cursor)).entries()) {
+	const windows = await windowsOf(client, query, cursor).catch(rethrowTooSlow);
+	for (const [n, window] of windows.entries()) {
 		// The first window is always searched: every page gets on.
 		if (n > 0 && performance.now() >= deadline) return { rows, next: entryOf(window, query) };
 		// One row more than the page holds tells whether there is another page.
