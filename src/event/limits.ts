@@ -25,7 +25,10 @@ export const LIMITS = {
 	violations: 100,
 	/** Events in one batch, at either door. */
 	batchEvents: 1000,
-	/** How far back and ahead `occurred_at` may lie: partitions are bounded in number. */
+	/**
+	 * How far back and ahead `occurred_at` may lie: partitions are bounded in number. `aheadHours` may grow, never shrink:
+	 * searches by `recorded_at` rely on it for every event there is.
+	 */
 	pastYears: 10,
 	aheadHours: 24,
 } as const;

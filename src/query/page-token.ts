@@ -51,15 +51,13 @@ function authenticate(key: KeyObject, body: Buffer, search: Search): Buffer {
 
 /**
  * All that must stay the same from page to page, as text: everything in a Search but the page size, so that a filter
- * added later is bound without anybody thinking of it. Filters not given are left out, so that tokens outlive the
+ * added later is bound without anybody thinking of it. Filters not given are not in it, so that tokens outlive the
  * release that adds one.
  */
 function searchText(search: Search): string {
 	const { pageSize: _, ...bound } = search;
-	const given = Object.entries(bound)
-		.filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
-		.sort(([a], [b]) => (a < b ? -1 : 1));
-	return JSON.stringify(given, (_name, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
+	const sorted = Object.entries(bound).sort(([a], [b]) => (a < b ? -1 : 1));
+	return JSON.stringify(sorted, (_name, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
 }
 
 function invalidPageToken() {

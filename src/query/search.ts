@@ -1,13 +1,13 @@
 import { toBinary } from "@bufbuild/protobuf";
 import pg from "pg";
 import { AuditError } from "../errors.ts";
-import type { EventId, Micros } from "../event/event.ts";
 import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
 import { microsOfColumn, renderEvent } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
-import { type FoundRow, WALK_IN_ORDER, type Window, windowStatement } from "./window-statement.ts";
+import { type FoundRow, WALK_IN_ORDER, windowStatement } from "./window-statement.ts";
+import { entryOf, windowsOf } from "./windows.ts";
 
 export interface PageLimits {
 	/** The events of a page together, as JSON and as protobuf. */
@@ -57,7 +57,8 @@ async function gather(
 	await client.query(WALK_IN_ORDER);
 	const rows: FoundRow[] = [];
 	let bytes = 0;
-	for (const [n, window] of windows(await partitions(client), query, cursor).entries()) {
+	const windows = await windowsOf(client, query, cursor).catch(rethrowTooSlow);
+	for (const [n, window] of windows.entries()) {
 		// The first window is always searched: every page gets on.
 		if (n > 0 && performance.now() >= deadline) return { rows, next: entryOf(window, query) };
 		// One row more than the page holds tells whether there is another page.
@@ -70,57 +71,6 @@ async function gather(
 		return { rows, next: placeOf(rows.at(-1)) };
 	}
 	return { rows, next: undefined };
-}
-
-/**
- * Asked anew for every page, in its own transaction: with a list from a moment ago, the first event of a month that had
- * no partition then would be skipped.
- */
-async function partitions(client: pg.PoolClient): Promise<Window[]> {
-	const { rows } = await client.query<{ from_us: string; to_us: string }>(
-		`SELECT (extract(epoch FROM starts_at) * 1000000)::bigint AS from_us,
-			(extract(epoch FROM ends_at) * 1000000)::bigint AS to_us
-		FROM audit.partitions() ORDER BY starts_at`,
-	);
-	return rows.map((row) => ({ from: microsOfColumn(row.from_us), to: microsOfColumn(row.to_us) }));
-}
-
-/** The parts of the partitions that can hold what is still to be found, in the search's direction. */
-function windows(all: Window[], query: Search, cursor: Cursor | undefined): Window[] {
-	const { newestFirst, occurredAfter, occurredBefore } = query;
-	const beyond = cursor && boundOf(cursor, query);
-	const clipped = all
-		.map(({ from, to }) => ({
-			from: later(later(from, occurredAfter), newestFirst ? undefined : beyond),
-			to: earlier(earlier(to, occurredBefore), newestFirst ? beyond : undefined),
-		}))
-		.filter(({ from, to }) => from < to);
-	return newestFirst ? clipped.reverse() : clipped;
-}
-
-function later(a: Micros, b: Micros | undefined): Micros {
-	return b !== undefined && b > a ? b : a;
-}
-
-function earlier(a: Micros, b: Micros | undefined): Micros {
-	return b !== undefined && b < a ? b : a;
-}
-
-const FIRST_ID = "00000000-0000-0000-0000-000000000000" as EventId;
-const LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff" as EventId;
-
-/** Where the times begin (newest first: before which they end) that may hold events after the cursor. */
-function boundOf({ occurredAt, id }: Cursor, { newestFirst }: Search): Micros {
-	// The cursor's own microsecond may have more to come, unless its id is the last one in that direction.
-	if (newestFirst) return id === FIRST_ID ? occurredAt : ((occurredAt + 1n) as Micros);
-	return id === LAST_ID ? ((occurredAt + 1n) as Micros) : occurredAt;
-}
-
-/** The place just outside a window, where the search comes in: `boundOf` it is the window's own bound. */
-function entryOf(window: Window, { newestFirst }: Search): Cursor {
-	return newestFirst
-		? { occurredAt: window.to, id: FIRST_ID }
-		: { occurredAt: (window.from - 1n) as Micros, id: LAST_ID };
 }
 
 function placeOf(row: FoundRow | undefined): Cursor | undefined {

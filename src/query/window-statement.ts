@@ -13,6 +13,7 @@ import { type Micros, UNIT_PATHS } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
 import { STORED_COLUMNS, type StoredRow } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
+import { FILTER_NAMES, FILTERS, type Filter } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
 
 /** Part of one partition: from inclusive, to exclusive. */
@@ -73,20 +74,11 @@ export function windowStatement(
 export const WALK_IN_ORDER = `SELECT set_config('enable_seqscan', 'off', true),
 	set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`;
 
-/** The columns of `audit.events` that searches look at. */
+/** The columns that every search looks at; those of the filters are in their table. */
 interface EventsTable {
 	tenant_id: string;
 	occurred_at: string;
 	id: string;
-	category: number;
-	severity: number;
-	outcome: number;
-	action: string;
-	source: string | null;
-	actor_id: string | null;
-	resource_type: string | null;
-	resource_id: string | null;
-	u_resources: string | null;
 }
 
 /** Kysely as a writer of SQL: the statements run on the connection of the tenant's transaction. */
@@ -115,25 +107,36 @@ function afterCursor(search: Search, cursor: Cursor | undefined): Condition[] {
 }
 
 function filters(search: Search): Condition[] {
-	return [
-		...anyOf("actor_id", search.actorIds, "text[]"),
-		...actionFilter(search),
-		...anyOf("category", search.categories, "integer[]"),
-		...anyOf("severity", search.severities, "integer[]"),
-		...anyOf("outcome", search.outcomes, "integer[]"),
-		...anyOf("source", search.sources, "text[]"),
-		...resourceFilter(search),
-	];
+	const ofColumns = FILTER_NAMES.flatMap((name) => {
+		const [filter, value]: [Filter, unknown] = [FILTERS[name], search[name]];
+		return value === undefined || filter.kind === "resource" ? [] : [columnFilter(filter, value)];
+	});
+	return [...ofColumns, ...resourceFilter(search)];
 }
 
-function anyOf(column: keyof EventsTable, values: readonly unknown[], type: "text[]" | "integer[]"): Condition[] {
-	if (values.length === 0) return [];
-	return [sql`${sql.ref(column)} = any(${values}::${sql.raw(type)})`];
-}
-
-function actionFilter({ actions, actionPrefixes }: Search): Condition[] {
-	if (actions.length === 0 && actionPrefixes.length === 0) return [];
-	return [sql`(action = any(${actions}::text[]) OR action ^@ any(${actionPrefixes}::text[]))`];
+/** What each kind of filter means; values are parameters, so nothing in them means anything to SQL. */
+function columnFilter({ kind, column: name }: Exclude<Filter, { kind: "resource" }>, value: unknown): Condition {
+	const column = sql.ref(name);
+	switch (kind) {
+		case "from":
+			return sql`${column} >= ${timestamp(value as Micros)}`;
+		case "before":
+			return sql`${column} < ${timestamp(value as Micros)}`;
+		case "text":
+			return sql`${column} = ${value}`;
+		case "texts":
+			return sql`${column} = any(${value}::text[])`;
+		case "numbers":
+			return sql`${column} = any(${value}::integer[])`;
+		case "uuids":
+			return sql`${column} = any(${value}::uuid[])`;
+		case "names": {
+			const names = value as readonly string[];
+			const exact = names.filter((text) => !text.endsWith("*"));
+			const beginnings = names.filter((text) => text.endsWith("*")).map((text) => text.slice(0, -1));
+			return sql`(${column} = any(${exact}::text[]) OR ${column} ^@ any(${beginnings}::text[]))`;
+		}
+	}
 }
 
 /**

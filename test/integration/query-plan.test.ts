@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -7,7 +8,8 @@ import { Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_
 import { parseSearch } from "../../src/query/filter.ts";
 import type { Cursor } from "../../src/query/page-token.ts";
 import { search } from "../../src/query/search.ts";
-import { type FoundRow, WALK_IN_ORDER, windowStatement } from "../../src/query/window-statement.ts";
+import { type FoundRow, WALK_IN_ORDER, type Window, windowStatement } from "../../src/query/window-statement.ts";
+import { windowsOf } from "../../src/query/windows.ts";
 import { inTenant } from "../../src/storage/db.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret, waitFor } from "../support/services.ts";
@@ -79,6 +81,8 @@ describe("the statement of one window", () => {
 		["for something common", { actions: ["user.login", "user.*"], severities: [2] }],
 		["for something rare", { actorIds: ["nobody"] }],
 		["for a resource, primary or related", { resourceType: "file", resourceId: "f1" }],
+		["for a request", { requestId: "r1", traceId: "t1", actorEmails: ["jane@example.com"] }],
+		["by when it was recorded", { recordedAfter: timestampOf(month(3)), recordedBefore: timestampOf(month(0)) }],
 	])("reads one partition, by a range of its primary key: %s", async (_what, filters) => {
 		for (const from of [undefined, cursor]) {
 			const [scan, ...others] = await scansOf(filters, from);
@@ -121,6 +125,84 @@ test.each([
 		}
 		const { events } = await search(path.db, parseSearch(create(QueryRequestSchema, filters), acme), undefined);
 		expect(events.length).toBeGreaterThanOrEqual(200);
+	});
+});
+
+test("by when events were recorded no month is gone through in which they were too far ahead then", async () => {
+	// A day and more before this month: what was recorded then, had not happened in it.
+	const recordedBefore = timestampOf((month(0) - 86_400_000_000n) as Micros);
+	await asAdmin(async (admin) => {
+		await admin.query("BEGIN");
+		await admin.query(`LOCK TABLE audit.${partitionOf(0)} IN ACCESS EXCLUSIVE MODE`);
+		const { events } = await search(
+			path.db,
+			parseSearch(create(QueryRequestSchema, { recordedBefore }), acme),
+			undefined,
+		);
+		expect(events).toEqual([]);
+	});
+});
+
+describe("a search by ids", () => {
+	const untimed = [randomUUID(), "019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1b"];
+	const times = [5, 3, 2].map((ago) => (month(ago) + 30_000_000n) as Micros);
+
+	beforeAll(async () => {
+		const events = untimed.flatMap((id) => times.map((time) => anEvent({ id, occurredAt: timestampOf(time) })));
+		await path.ingest.accept(events, aWriter(), { atomic: true });
+	});
+
+	/** Where a search looks, in its order. */
+	async function windowsFor(filters: Filters, cursor?: Cursor): Promise<Window[]> {
+		const checked = parseSearch(create(QueryRequestSchema, filters), acme);
+		return inTenant(path.db, acme, (client) => windowsOf(client, checked, cursor));
+	}
+	const moment = (time: Micros) => ({ from: time, to: (time + 1n) as Micros });
+	const millisecond = (time: Micros) => ({ from: time, to: (time + 1000n) as Micros });
+	const timed = (time: Micros) => {
+		const hex = (time / 1000n).toString(16).padStart(12, "0");
+		return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+	};
+
+	test("looks where each id says its event is, and where any was used otherwise; nowhere else", async () => {
+		const [a, b] = [month(4), month(1)];
+		expect(await windowsFor({ ids: [timed(a), timed(b), randomUUID()] })).toEqual([millisecond(b), millisecond(a)]);
+		const [oldest, middle, newest] = times as [Micros, Micros, Micros];
+		expect(await windowsFor({ ids: untimed, order: Order.OLDEST_FIRST })).toEqual([oldest, middle, newest].map(moment));
+		expect(await windowsFor({ ids: [...untimed, timed(newest)] })).toEqual([
+			millisecond(newest),
+			moment(middle),
+			moment(oldest),
+		]);
+	});
+
+	test("keeps to the time range, and goes on from its cursor", async () => {
+		const range = { occurredAfter: timestampOf(month(4)), occurredBefore: timestampOf(month(2)) };
+		expect(await windowsFor({ ids: untimed, ...range })).toEqual([moment(times[1] as Micros)]);
+		const cursor = { occurredAt: times[1] as Micros, id: untimed[0] as EventId };
+		const before = [times[1], times[0]].map((time) => moment(time as Micros));
+		expect(await windowsFor({ ids: untimed }, cursor)).toEqual(before);
+	});
+
+	test("finds untimed ids by their index", async () => {
+		const scans = () =>
+			asAdmin(async (admin) => {
+				const { rows } = await admin.query(
+					"SELECT indexrelname LIKE '%_pkey' AS key, sum(idx_tup_read)::int AS read FROM pg_stat_user_indexes WHERE relname LIKE 'events_%' GROUP BY 1",
+				);
+				return Object.fromEntries(rows.map(({ key, read }) => [key ? "key" : "untimed", read as number]));
+			});
+		const before = await scans();
+		const another = openWritePath({ databaseUrl: database.url, secret: testSecret() });
+		const byIds = parseSearch(create(QueryRequestSchema, { ids: untimed }), acme);
+		expect((await search(another.db, byIds, undefined)).events).toHaveLength(6);
+		await another.close();
+		const after = await waitFor(async () => {
+			const now = await scans();
+			return (now["untimed"] ?? 0) >= (before["untimed"] ?? 0) + 6 ? now : undefined;
+		});
+		// The six events themselves, each by its key; no month.
+		expect((after["key"] ?? 0) - (before["key"] ?? 0)).toBeLessThan(20);
 	});
 });
 

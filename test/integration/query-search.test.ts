@@ -1,20 +1,11 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import fc from "fast-check";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import type { EventInput, Micros, TenantId } from "../../src/event/event.ts";
-import { microsOf, timestampOf } from "../../src/event/time.ts";
-import { Order, type QueryRequest, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
-import type {
-	ActorType,
-	Category,
-	Event,
-	EventSchema,
-	Outcome,
-	ResourceRef,
-	Severity,
-} from "../../src/gen/audit/v1/event_pb.ts";
+import { timestampOf } from "../../src/event/time.ts";
+import { Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import type { ActorType, Category, Event, EventSchema, Outcome, Severity } from "../../src/gen/audit/v1/event_pb.ts";
 import { Query } from "../../src/query/query.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret, waitFor } from "../support/services.ts";
@@ -65,104 +56,6 @@ async function findAll(filters: Filters, tenant = "acme", by = query): Promise<E
 }
 
 const at = (micros: bigint) => timestampOf(micros as Micros);
-const timeOf = (event: Event) => (event.occurredAt ? microsOf(event.occurredAt) : 0n);
-
-/** The order of results: by time, then by the bytes of the id. */
-function newestFirst(a: Event, b: Event): number {
-	if (timeOf(a) !== timeOf(b)) return timeOf(a) > timeOf(b) ? -1 : 1;
-	return a.id > b.id ? -1 : 1;
-}
-
-describe("whatever is searched for", () => {
-	// Few values, so that they meet; and such as must not mean anything to SQL, LIKE or JSON.
-	const ids = ["u1", 'a"b', "100%", "a_b", "a\\b", "é😀", "' OR true --", "$1", "{x,y}"];
-	const actions = ["user.login", "user.logout", "user-x", "user_x", "file.read", "user."];
-	const id = fc.constantFrom(...ids);
-	const resource = fc.record({ id, type: fc.constantFrom("", "file", "folder", 'q"t') });
-	const sources = ["", "api", "sl%k"];
-	const month = fc.constantFrom(0n, 0n, 30n, 60n, 400n);
-	const events = fc.record({
-		occurredAt: fc.tuple(month, fc.bigInt(0n, 20n)).map(([days, micros]) => at(NOON - days * DAY - micros)),
-		action: fc.constantFrom(...actions),
-		actor: fc.record({ id, displayName: id }),
-		source: fc.constantFrom(...sources),
-		category: fc.constantFrom<Category>(0, 1, 2, 4711 as Category),
-		severity: fc.constantFrom<Severity>(0, 2, 3, 99 as Severity),
-		outcome: fc.constantFrom<Outcome>(0, 1, 3, -5 as Outcome),
-		primaryResource: fc.option(resource, { nil: undefined }),
-		relatedResources: fc.array(resource, { maxLength: 3 }),
-		description: fc.constantFrom("", '"related_resources":'),
-	});
-	const some = <T>(values: readonly T[]) => fc.oneof(fc.constant([]), fc.subarray([...values], { minLength: 1 }));
-	const time = fc.option(
-		fc.tuple(month, fc.bigInt(0n, 20n)).map(([days, micros]) => at(NOON - days * DAY - micros)),
-		{ nil: undefined },
-	);
-	const searches = fc.record({
-		occurredAfter: time,
-		occurredBefore: time,
-		actorIds: some(ids),
-		actions: some([...actions, "user.*", "user*", "u*", "*", "user_*", "absent"]),
-		categories: some<Category>([0, 1, 4711 as Category]),
-		severities: some<Severity>([2, 3, 99 as Severity]),
-		outcomes: some<Outcome>([1, 3, -5 as Outcome]),
-		sources: some(sources.slice(1)),
-		resourceType: fc.constantFrom("", "", "file", 'q"t', "folder"),
-		resourceId: fc.constantFrom("", "", ...ids),
-		order: fc.constantFrom(Order.NEWEST_FIRST, Order.OLDEST_FIRST),
-		pageSize: fc.constantFrom(0, 3, 1000),
-	});
-
-	/** The contract's words on filters, for one event. */
-	function matches(event: Event, request: QueryRequest): boolean {
-		const oneOf = <T>(list: T[], value: T) => list.length === 0 || list.includes(value);
-		const { occurredAfter, occurredBefore, resourceType, resourceId } = request;
-		const isMeant = (ref: ResourceRef | undefined) =>
-			ref !== undefined &&
-			(resourceType === "" || ref.type === resourceType) &&
-			(resourceId === "" || ref.id === resourceId);
-		return (
-			(!occurredAfter || timeOf(event) >= microsOf(occurredAfter)) &&
-			(!occurredBefore || timeOf(event) < microsOf(occurredBefore)) &&
-			oneOf(request.actorIds, event.actor?.id ?? "") &&
-			(request.actions.length === 0 ||
-				request.actions.some((a) =>
-					a.endsWith("*") ? event.action.startsWith(a.slice(0, -1)) : event.action === a,
-				)) &&
-			oneOf(request.categories, event.category) &&
-			oneOf(request.severities, event.severity || 2) &&
-			oneOf(request.outcomes, event.outcome || 1) &&
-			oneOf(request.sources, event.source) &&
-			((resourceType === "" && resourceId === "") ||
-				[event.primaryResource, ...event.relatedResources].some((ref) => isMeant(ref)))
-		);
-	}
-
-	test("exactly what matches is found, each once, in order", async () => {
-		const written: Event[] = [];
-		for (const seed of [1, 2]) {
-			written.push(...(await write(fc.sample(events, { seed, numRuns: 150 }) as EventInit[])));
-			// Another tenant's events, the same but for the tenant, are never found.
-			const foreign = fc.sample(events, { seed, numRuns: 150 }).map((event) => ({ ...event, tenantId: "globex" }));
-			await write(foreign as EventInit[]);
-		}
-		let hits = 0;
-		await fc.assert(
-			fc.asyncProperty(searches, async (filters) => {
-				const { occurredAfter, occurredBefore } = filters;
-				fc.pre(!occurredAfter || !occurredBefore || microsOf(occurredAfter) <= microsOf(occurredBefore));
-				const request = create(QueryRequestSchema, filters as Filters);
-				const expected = written.filter((event) => matches(event, request)).sort(newestFirst);
-				if (request.order === Order.OLDEST_FIRST) expected.reverse();
-				const found = await findAll(filters as Filters);
-				expect(found.map((event) => event.id)).toEqual(expected.map((event) => event.id));
-				hits += found.length > 0 ? 1 : 0;
-			}),
-			{ numRuns: 250 },
-		);
-		expect(hits).toBeGreaterThan(30);
-	});
-});
 
 test("an event is found as it was written, with numbers that have no name yet", async () => {
 	const [written] = await write([
@@ -237,17 +130,22 @@ describe("a page", () => {
 	});
 });
 
-test("a search that PostgreSQL ends for taking too long says what to change", async () => {
+test.each<[string, Filters]>([
+	["by nothing", {}],
+	["by ids", { ids: ["5a1f2f0e-6f0a-4c39-9d54-0b6a2f1f7c11"] }],
+])("a search %s that PostgreSQL ends for taking too long says what to change", async (_what, filters) => {
 	await write([{ tenantId: "slow", occurredAt: at(NOON) }]);
 	const admin = new Client({ connectionString: database.url });
 	await admin.connect();
 	try {
 		await admin.query("BEGIN");
 		await admin.query("LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
-		const search = query.search(create(QueryRequestSchema), "slow" as TenantId);
+		const search = query.search(create(QueryRequestSchema, filters), "slow" as TenantId);
 		const refused = expect(search).rejects.toMatchObject({ code: "deadline_exceeded", reason: "SEARCH_TOO_SLOW" });
 		// The server's own limit ends a statement just as this does.
 		await waitFor(async () => {
+			// Or a transaction sees for ever who was active when it first looked.
+			await admin.query("SELECT pg_stat_clear_snapshot()");
 			const { rows } = await admin.query(
 				"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'audit_reader' AND datname = current_database() AND wait_event_type = 'Lock'",
 			);

@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { AuditError } from "../../../src/errors.ts";
 import type { TenantId } from "../../../src/event/event.ts";
 import { Order, type QueryRequest, QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
-import { Category, Outcome, Severity } from "../../../src/gen/audit/v1/event_pb.ts";
+import { ActorType, Category, Outcome, Severity } from "../../../src/gen/audit/v1/event_pb.ts";
 import { parseSearch } from "../../../src/query/filter.ts";
 
 const acme = "acme" as TenantId;
@@ -36,17 +36,6 @@ describe("a search", () => {
 			tenantId: "acme",
 			newestFirst: true,
 			pageSize: 50,
-			occurredAfter: undefined,
-			occurredBefore: undefined,
-			actorIds: [],
-			actions: [],
-			actionPrefixes: [],
-			categories: [],
-			severities: [],
-			outcomes: [],
-			sources: [],
-			resourceType: undefined,
-			resourceId: undefined,
 		});
 	});
 
@@ -74,11 +63,18 @@ describe("a search", () => {
 		expect([search.occurredAfter, search.occurredBefore]).toEqual([-1_999_998n, 2_000_000n]);
 	});
 
-	test("takes lists as sets and tells names of actions from their beginnings", () => {
+	test("does not round its times up beyond those that can be written", () => {
+		const end = second(253_402_300_799, 999_999_999);
+		expect(parseSearch(request({ occurredBefore: end, recordedBefore: end }), acme)).toMatchObject({
+			occurredBefore: 253_402_300_799_999_999n,
+			recordedBefore: 253_402_300_799_999_999n,
+		});
+	});
+
+	test("takes lists as sets", () => {
 		const actions = ["user.login", "user.*", "file.read", "user.login", "*"];
 		const search = parseSearch(request({ actions, severities: [7, 2, 7] }), acme);
-		expect(search.actions).toEqual(["file.read", "user.login"]);
-		expect(search.actionPrefixes).toEqual(["", "user."]);
+		expect(search.actions).toEqual(["*", "file.read", "user.*", "user.login"]);
 		expect(search.severities).toEqual([2, 7]);
 	});
 
@@ -86,18 +82,21 @@ describe("a search", () => {
 		const search = parseSearch(
 			request({
 				categories: [Category.UNSPECIFIED, 4711 as Category],
+				actorTypes: [ActorType.UNSPECIFIED, 77 as ActorType],
 				severities: [99 as Severity],
 				outcomes: [-1 as Outcome],
 			}),
 			acme,
 		);
 		expect(search.categories).toEqual([0, 4711]);
+		expect(search.actorTypes).toEqual([0, 77]);
 		expect(search.severities).toEqual([99]);
 		expect(search.outcomes).toEqual([-1]);
 	});
 
 	test("may begin and end at the same moment", () => {
 		expect(violations({ occurredAfter: second(5), occurredBefore: second(5) })).toEqual({});
+		expect(violations({ recordedAfter: second(5), recordedBefore: second(5) })).toEqual({});
 	});
 });
 
@@ -115,27 +114,44 @@ describe("a bad search", () => {
 			sources: ["tab\there", "\ud800"],
 			resourceType: "\0",
 			resourceId: "é".repeat(129),
+			recordedAfter: second(1, 1_000_000_000),
+			recordedBefore: second(-62_135_596_801),
+			actorEmails: ["e".repeat(320), "e".repeat(321), ""],
+			requestId: "r".repeat(257),
+			traceId: "\u007f",
+			ids: ["019A3B2C-1D2E-7F40-8A5B-6C7D8E9F0A1B", "019a3b2c1d2e7f408a5b6c7d8e9f0a1b", ""],
 		});
 		expect(Object.keys(found).sort()).toEqual([
 			"actions[1]",
 			"actions[2]",
+			"actor_emails[1]",
+			"actor_emails[2]",
 			"actor_ids[1]",
+			"ids[1]",
+			"ids[2]",
 			"occurred_after",
 			"occurred_before",
 			"order",
 			"outcomes[1]",
 			"page_size",
+			"recorded_after",
+			"recorded_before",
+			"request_id",
 			"resource_id",
 			"resource_type",
 			"severities[0]",
 			"sources[0]",
 			"sources[1]",
+			"trace_id",
 		]);
 	});
 
 	test("does not end before it begins", () => {
 		expect(violations({ occurredAfter: second(6), occurredBefore: second(5) })).toEqual({
 			occurred_before: "must not be earlier than occurred_after",
+		});
+		expect(violations({ recordedAfter: second(6), recordedBefore: second(5) })).toEqual({
+			recorded_before: "must not be earlier than recorded_after",
 		});
 	});
 
@@ -180,6 +196,11 @@ test("whatever the annotations of the contract refuse is refused, under the same
 		sources: fc.array(text, { maxLength: 3 }),
 		resourceType: text,
 		resourceId: text,
+		actorEmails: fc.oneof(fc.array(text, { maxLength: 3 }), fc.constant(Array.from({ length: 101 }, () => "e"))),
+		actorTypes: numbers,
+		requestId: text,
+		traceId: text,
+		ids: fc.array(fc.oneof(text, fc.uuid()), { maxLength: 3 }),
 	});
 	fc.assert(
 		fc.property(requests, (init) => {

@@ -44,6 +44,13 @@ const FILTERS: Filters = {
 	sources: ["api"],
 	resourceType: "file",
 	resourceId: "f1",
+	recordedAfter: { seconds: 3n, nanos: 0 },
+	recordedBefore: { seconds: 4n, nanos: 0 },
+	actorEmails: ["a@example.com"],
+	actorTypes: [1],
+	requestId: "r1",
+	traceId: "t1",
+	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1b"],
 	order: Order.OLDEST_FIRST,
 };
 /** For each field a token is bound to, another value. */
@@ -58,6 +65,13 @@ const CHANGES: Filters = {
 	sources: ["api", "cli"],
 	resourceType: "folder",
 	resourceId: "f2",
+	recordedAfter: { seconds: 3n, nanos: 1000 },
+	recordedBefore: { seconds: 4n, nanos: 1000 },
+	actorEmails: ["A@example.com"],
+	actorTypes: [0],
+	requestId: "r2",
+	traceId: "t2",
+	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1c"],
 	order: Order.NEWEST_FIRST,
 };
 
@@ -108,6 +122,10 @@ describe("a page token", () => {
 		expect(opens(token, searchOf({ resourceId: "x" }))).toBe("refused");
 		const actor = issuePageToken(key, searchOf({ actorIds: ["x"] }), cursor, now);
 		expect(opens(actor, searchOf({ sources: ["x"] }))).toBe("refused");
+		const request = issuePageToken(key, searchOf({ requestId: "x" }), cursor, now);
+		expect(opens(request, searchOf({ traceId: "x" }))).toBe("refused");
+		const occurred = issuePageToken(key, searchOf({ occurredAfter: { seconds: 1n, nanos: 0 } }), cursor, now);
+		expect(opens(occurred, searchOf({ recordedAfter: { seconds: 1n, nanos: 0 } }))).toBe("refused");
 		const exact = issuePageToken(key, searchOf({ actions: ["user"] }), cursor, now);
 		expect(opens(exact, searchOf({ actions: ["user*"] }))).toBe("refused");
 	});
@@ -117,6 +135,13 @@ describe("a page token", () => {
 		const days = 24 * 60 * 60 * 1000;
 		expect(opens(token, searchOf({}), key, now + 30 * days)).toEqual(cursor);
 		expect(opens(token, searchOf({}), key, now + 30 * days + 1)).toBe("refused");
+	});
+
+	test("is the same in every release, or those under way would end with the next one", () => {
+		const fixed = createSecretKey(Buffer.alloc(32, 7));
+		expect(issuePageToken(fixed, searchOf(FILTERS), cursor, now)).toBe(
+			"AQAGYIsBYRJAAZo7LB0uf0CKW2x9jp8KGwAAAaH2QLwAsdqBw7s7cw-s0EZ_zFFOBbtJzLH5m9UGvD9cIkuaGTg",
+		);
 	});
 
 	test("is refused under another secret", () => {

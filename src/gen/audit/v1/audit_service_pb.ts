@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Category, CategoryJson, Event, EventJson, Outcome, OutcomeJson, Severity, SeverityJson } from "./event_pb.ts";
+import type { ActorType, ActorTypeJson, Category, CategoryJson, Event, EventJson, Outcome, OutcomeJson, Severity, SeverityJson } from "./event_pb.ts";
 import { file_audit_v1_event } from "./event_pb.ts";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Timestamp, TimestampJson } from "@bufbuild/protobuf/wkt";
@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file audit/v1/audit_service.proto.
  */
 export const file_audit_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJItUECgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyIkkKDVF1ZXJ5UmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8uYXVkaXQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo8BCg9HZXRFdmVudFJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhQKAmlkGAIgASgJQgi6SAVyA7ABARIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiMgoQR2V0RXZlbnRSZXNwb25zZRIeCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Km0KDkJhdGNoV3JpdGVNb2RlEiAKHEJBVENIX1dSSVRFX01PREVfVU5TUEVDSUZJRUQQABIcChhCQVRDSF9XUklURV9NT0RFX1BBUlRJQUwQARIbChdCQVRDSF9XUklURV9NT0RFX0FUT01JQxACKk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIysQIKDEF1ZGl0U2VydmljZRJMCgpXcml0ZUV2ZW50EhsuYXVkaXQudjEuV3JpdGVFdmVudFJlcXVlc3QaHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2UiA5ACAhJMCgpCYXRjaFdyaXRlEhsuYXVkaXQudjEuQmF0Y2hXcml0ZVJlcXVlc3QaHC5hdWRpdC52MS5CYXRjaFdyaXRlUmVzcG9uc2UiA5ACAhI9CgVRdWVyeRIWLmF1ZGl0LnYxLlF1ZXJ5UmVxdWVzdBoXLmF1ZGl0LnYxLlF1ZXJ5UmVzcG9uc2UiA5ACARJGCghHZXRFdmVudBIZLmF1ZGl0LnYxLkdldEV2ZW50UmVxdWVzdBoaLmF1ZGl0LnYxLkdldEV2ZW50UmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIuoGCgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyEjIKDnJlY29yZGVkX2FmdGVyGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9yZWNvcmRlZF9iZWZvcmUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KDGFjdG9yX2VtYWlscxgRIAMoCUIIukgFkgECEGQSMgoLYWN0b3JfdHlwZXMYEiADKA4yEy5hdWRpdC52MS5BY3RvclR5cGVCCLpIBZIBAhBkEhwKCnJlcXVlc3RfaWQYEyABKAlCCLpIBXIDKIACEhoKCHRyYWNlX2lkGBQgASgJQgi6SAVyAyiAAhIcCgNpZHMYFSADKAlCD7pIDJIBCRBkIgVyA7ABASJJCg1RdWVyeVJlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLmF1ZGl0LnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKPAQoPR2V0RXZlbnRSZXF1ZXN0EjUKCXRlbmFudF9pZBgBIAEoCUIiukgf2AEBchoyGF5bQS1aYS16MC05Ll86LV17MSwxMjh9JBIUCgJpZBgCIAEoCUIIukgFcgOwAQESLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjIKEEdldEV2ZW50UmVzcG9uc2USHgoFZXZlbnQYASABKAsyDy5hdWRpdC52MS5FdmVudCptCg5CYXRjaFdyaXRlTW9kZRIgChxCQVRDSF9XUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASHAoYQkFUQ0hfV1JJVEVfTU9ERV9QQVJUSUFMEAESGwoXQkFUQ0hfV1JJVEVfTU9ERV9BVE9NSUMQAipOCgVPcmRlchIVChFPUkRFUl9VTlNQRUNJRklFRBAAEhYKEk9SREVSX05FV0VTVF9GSVJTVBABEhYKEk9SREVSX09MREVTVF9GSVJTVBACMrECCgxBdWRpdFNlcnZpY2USTAoKV3JpdGVFdmVudBIbLmF1ZGl0LnYxLldyaXRlRXZlbnRSZXF1ZXN0GhwuYXVkaXQudjEuV3JpdGVFdmVudFJlc3BvbnNlIgOQAgISTAoKQmF0Y2hXcml0ZRIbLmF1ZGl0LnYxLkJhdGNoV3JpdGVSZXF1ZXN0GhwuYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3BvbnNlIgOQAgISPQoFUXVlcnkSFi5hdWRpdC52MS5RdWVyeVJlcXVlc3QaFy5hdWRpdC52MS5RdWVyeVJlc3BvbnNlIgOQAgESRgoIR2V0RXZlbnQSGS5hdWRpdC52MS5HZXRFdmVudFJlcXVlc3QaGi5hdWRpdC52MS5HZXRFdmVudFJlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * See AuditService.WriteEvent.
@@ -461,7 +461,11 @@ export const ViolationSchema: GenMessage<Violation, {jsonType: ViolationJson}> =
   messageDesc(file_audit_v1_audit_service, 7);
 
 /**
- * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A missing filter matches everything.
+ * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A filter that is not given (absent, empty
+ * list, empty text) matches everything.
+ *
+ * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
+ * the end of an action. An event in which the field is absent is matched by no text.
  *
  * @generated from message audit.v1.QueryRequest
  */
@@ -474,21 +478,21 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   tenantId: string;
 
   /**
-   * Events at or after this time.
+   * Events that happened (`occurred_at`) at or after this time. A bound finer than a microsecond counts as the next one.
    *
    * @generated from field: google.protobuf.Timestamp occurred_after = 2;
    */
   occurredAfter?: Timestamp | undefined;
 
   /**
-   * Events before this time; not before `occurred_after`.
+   * Events that happened before this time; not before `occurred_after`.
    *
    * @generated from field: google.protobuf.Timestamp occurred_before = 3;
    */
   occurredBefore?: Timestamp | undefined;
 
   /**
-   * Any of these actors, by id; at most 100.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
@@ -502,7 +506,7 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   actions: string[];
 
   /**
-   * Any of these categories; at most 100.
+   * Any of these categories; at most 100. CATEGORY_UNSPECIFIED finds events without one.
    *
    * @generated from field: repeated audit.v1.Category categories = 6;
    */
@@ -565,10 +569,67 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
    * @generated from field: audit.v1.Order order = 14;
    */
   order: Order;
+
+  /**
+   * Events the service admitted (`recorded_at`) at or after this time, by its own clock. Not a cursor for following the
+   * log: an event can be found only once it is committed, which is a little later, and the order is that of `occurred_at`.
+   *
+   * @generated from field: google.protobuf.Timestamp recorded_after = 15;
+   */
+  recordedAfter?: Timestamp | undefined;
+
+  /**
+   * Events the service admitted before this time; not before `recorded_after`. Events are kept by `occurred_at`: give its
+   * bounds too where they are known, or the whole log is gone through.
+   *
+   * @generated from field: google.protobuf.Timestamp recorded_before = 16;
+   */
+  recordedBefore?: Timestamp | undefined;
+
+  /**
+   * Any of these actors, by e-mail address; at most 100. Exactly as it was written: `Jane@example.com` does not find
+   * `jane@example.com`. Those they acted for (`on_behalf_of`) are not looked at.
+   *
+   * @generated from field: repeated string actor_emails = 17;
+   */
+  actorEmails: string[];
+
+  /**
+   * Any of these types of actor; at most 100. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
+   *
+   * @generated from field: repeated audit.v1.ActorType actor_types = 18;
+   */
+  actorTypes: ActorType[];
+
+  /**
+   * Events that happened within this request (`context.request_id`).
+   *
+   * @generated from field: string request_id = 19;
+   */
+  requestId: string;
+
+  /**
+   * Events that happened within this trace (`context.trace_id`).
+   *
+   * @generated from field: string trace_id = 20;
+   */
+  traceId: string;
+
+  /**
+   * Any of these events, by id; at most 100. UUIDs in their 36-character form, in either case. An id that was used at several
+   * times finds them all; one that was never used finds nothing and is no error.
+   *
+   * @generated from field: repeated string ids = 21;
+   */
+  ids: string[];
 };
 
 /**
- * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A missing filter matches everything.
+ * See AuditService.Query. Filters are joined by AND; the values of one list by OR. A filter that is not given (absent, empty
+ * list, empty text) matches everything.
+ *
+ * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
+ * the end of an action. An event in which the field is absent is matched by no text.
  *
  * @generated from message audit.v1.QueryRequest
  */
@@ -581,21 +642,21 @@ export type QueryRequestJson = {
   tenantId?: string;
 
   /**
-   * Events at or after this time.
+   * Events that happened (`occurred_at`) at or after this time. A bound finer than a microsecond counts as the next one.
    *
    * @generated from field: google.protobuf.Timestamp occurred_after = 2;
    */
   occurredAfter?: TimestampJson;
 
   /**
-   * Events before this time; not before `occurred_after`.
+   * Events that happened before this time; not before `occurred_after`.
    *
    * @generated from field: google.protobuf.Timestamp occurred_before = 3;
    */
   occurredBefore?: TimestampJson;
 
   /**
-   * Any of these actors, by id; at most 100.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
@@ -609,7 +670,7 @@ export type QueryRequestJson = {
   actions?: string[];
 
   /**
-   * Any of these categories; at most 100.
+   * Any of these categories; at most 100. CATEGORY_UNSPECIFIED finds events without one.
    *
    * @generated from field: repeated audit.v1.Category categories = 6;
    */
@@ -672,6 +733,59 @@ export type QueryRequestJson = {
    * @generated from field: audit.v1.Order order = 14;
    */
   order?: OrderJson;
+
+  /**
+   * Events the service admitted (`recorded_at`) at or after this time, by its own clock. Not a cursor for following the
+   * log: an event can be found only once it is committed, which is a little later, and the order is that of `occurred_at`.
+   *
+   * @generated from field: google.protobuf.Timestamp recorded_after = 15;
+   */
+  recordedAfter?: TimestampJson;
+
+  /**
+   * Events the service admitted before this time; not before `recorded_after`. Events are kept by `occurred_at`: give its
+   * bounds too where they are known, or the whole log is gone through.
+   *
+   * @generated from field: google.protobuf.Timestamp recorded_before = 16;
+   */
+  recordedBefore?: TimestampJson;
+
+  /**
+   * Any of these actors, by e-mail address; at most 100. Exactly as it was written: `Jane@example.com` does not find
+   * `jane@example.com`. Those they acted for (`on_behalf_of`) are not looked at.
+   *
+   * @generated from field: repeated string actor_emails = 17;
+   */
+  actorEmails?: string[];
+
+  /**
+   * Any of these types of actor; at most 100. ACTOR_TYPE_UNSPECIFIED finds events that do not say what their actor is.
+   *
+   * @generated from field: repeated audit.v1.ActorType actor_types = 18;
+   */
+  actorTypes?: ActorTypeJson[];
+
+  /**
+   * Events that happened within this request (`context.request_id`).
+   *
+   * @generated from field: string request_id = 19;
+   */
+  requestId?: string;
+
+  /**
+   * Events that happened within this trace (`context.trace_id`).
+   *
+   * @generated from field: string trace_id = 20;
+   */
+  traceId?: string;
+
+  /**
+   * Any of these events, by id; at most 100. UUIDs in their 36-character form, in either case. An id that was used at several
+   * times finds them all; one that was never used finds nothing and is no error.
+   *
+   * @generated from field: repeated string ids = 21;
+   */
+  ids?: string[];
 };
 
 /**

@@ -1,0 +1,170 @@
+import type { Micros } from "../event/event.ts";
+import { isUuid } from "../event/identity.ts";
+import { LIMITS } from "../event/limits.ts";
+import { faultOfId } from "../event/text.ts";
+import type { QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
+import { Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
+
+/** The fields of a request that choose events. A field added to the contract has no entry below and does not compile. */
+export type FilterName = Exclude<
+	keyof QueryRequest,
+	"$typeName" | "$unknown" | "tenantId" | "pageSize" | "pageToken" | "order"
+>;
+
+/** What a filter has once it is checked, by its kind. What each kind means in SQL is in window-statement.ts. */
+export interface FilterValues {
+	/** The column is at or after this time. */
+	from: Micros;
+	/** The column is before this time. */
+	before: Micros;
+	/** The column is this text. */
+	text: string;
+	/** The column is any of these. */
+	texts: readonly string[];
+	numbers: readonly number[];
+	uuids: readonly string[];
+	/** The column is any of these, or begins with one of those that end in `*`. */
+	names: readonly string[];
+	/** The primary or a related resource has this; the one that has the type has the id, too. */
+	resource: string;
+}
+
+interface FilterOf<Kind extends keyof FilterValues> {
+	readonly kind: Kind;
+	/** What is wrong with a value, or one of a list; never the value itself. Left out where any will do. */
+	fault?(value: string | number): string | undefined;
+	/** The option of `auditlog query`, and what it says of itself. Times and enums have their forms added. */
+	readonly option: string;
+	readonly help: string;
+}
+export type Filter =
+	| FilterOf<"resource">
+	| (FilterOf<Exclude<keyof FilterValues, "resource">> & { readonly column: string });
+
+/**
+ * Every filter there is, in the order of `auditlog query --help`: checks, SQL, the binding of page tokens and the options
+ * of the command line come from here, parameters of REST from the request's descriptor. What each means to a caller is
+ * said in the contract.
+ */
+export const FILTERS = {
+	occurredAfter: { kind: "from", column: "occurred_at", option: "--since <time>", help: "at or after this time" },
+	occurredBefore: { kind: "before", column: "occurred_at", option: "--until <time>", help: "before this time" },
+	actorIds: {
+		kind: "texts",
+		column: "actor_id",
+		fault: faultOfStoredId,
+		option: "--actor <id...>",
+		help: "by any of these actors",
+	},
+	actorEmails: {
+		kind: "texts",
+		column: "actor_email",
+		fault: faultOfStoredEmail,
+		option: "--actor-email <address...>",
+		help: "by any of the actors with these e-mail addresses, exactly as they were written",
+	},
+	// Unlike severity and outcome, category and type of actor are stored as they came: unspecified may be searched for. So
+	// may numbers that this version has no name for.
+	actorTypes: {
+		kind: "numbers",
+		column: "actor_type",
+		option: "--actor-type <word...>",
+		help: "by any of these types of actor",
+	},
+	actions: {
+		kind: "names",
+		column: "action",
+		fault: faultOfAction,
+		option: "--action <name...>",
+		help: "any of these actions; 'user.*' for all that begin so",
+	},
+	categories: { kind: "numbers", column: "category", option: "--category <word...>", help: "of any of these" },
+	severities: {
+		kind: "numbers",
+		column: "severity",
+		fault: neverStored(Severity.UNSPECIFIED),
+		option: "--severity <word...>",
+		help: "of any of these",
+	},
+	outcomes: {
+		kind: "numbers",
+		column: "outcome",
+		fault: neverStored(Outcome.UNSPECIFIED),
+		option: "--outcome <word...>",
+		help: "with any of these",
+	},
+	sources: {
+		kind: "texts",
+		column: "source",
+		fault: faultOfStoredId,
+		option: "--source <name...>",
+		help: "through any of these channels",
+	},
+	resourceId: {
+		kind: "resource",
+		fault: faultOfStoredId,
+		option: "--resource-id <id>",
+		help: "concerning a resource with this id, of whatever type",
+	},
+	resourceType: {
+		kind: "resource",
+		fault: faultOfStoredId,
+		option: "--resource-type <type>",
+		help: "concerning a resource of this type",
+	},
+	requestId: {
+		kind: "text",
+		column: "request_id",
+		fault: faultOfStoredId,
+		option: "--request-id <id>",
+		help: "within this request",
+	},
+	traceId: {
+		kind: "text",
+		column: "trace_id",
+		fault: faultOfStoredId,
+		option: "--trace-id <id>",
+		help: "within this trace",
+	},
+	ids: { kind: "uuids", column: "id", fault: faultOfUuid, option: "--id <uuid...>", help: "any of these events" },
+	recordedAfter: {
+		kind: "from",
+		column: "recorded_at",
+		option: "--recorded-since <time>",
+		help: "that reached the service at or after this time",
+	},
+	recordedBefore: {
+		kind: "before",
+		column: "recorded_at",
+		option: "--recorded-until <time>",
+		help: "that reached the service before this time",
+	},
+} as const satisfies Record<FilterName, Filter>;
+
+export const FILTER_NAMES = Object.keys(FILTERS) as FilterName[];
+
+/** The filters that are given, checked. Lists are sets: sorted, without repetitions. */
+export type Filters = { readonly [Name in FilterName]?: FilterValues[(typeof FILTERS)[Name]["kind"]] };
+
+/** The rule for identifiers in events: what breaks it was never stored. */
+function faultOfStoredId(value: string): string | undefined {
+	return value === "" ? "must not be empty" : faultOfId(value, LIMITS.idBytes);
+}
+
+function faultOfStoredEmail(value: string): string | undefined {
+	return value === "" ? "must not be empty" : faultOfId(value, LIMITS.emailBytes);
+}
+
+function faultOfAction(action: string): string | undefined {
+	if (/^([a-z0-9._-]{1,127}|[a-z0-9._-]{0,127}\*)$/.test(action)) return undefined;
+	return "must be 1 to 127 of a-z 0-9 . _ -, or the beginning of such a name followed by *";
+}
+
+function faultOfUuid(id: string): string | undefined {
+	return isUuid(id) ? undefined : "must be a UUID in its 36-character form";
+}
+
+/** Admission replaces the zero of severity and outcome by their defaults: a search for it is a mistake. */
+function neverStored(zero: number) {
+	return (value: number) => (value === zero ? "must be a value that events have: not UNSPECIFIED" : undefined);
+}
