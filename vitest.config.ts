@@ -10,7 +10,7 @@ export default defineConfig(({ mode }) => ({
 		globalSetup: mode === "static" ? [] : ["test/global-setup.ts"],
 		pool: "forks",
 		maxWorkers: 2,
-		testTimeout: mode === "long" ? 600_000 : 30_000,
+		testTimeout: mode === "long" ? 600_000 : 60_000,
 		hookTimeout: 60_000,
 		allowOnly: false,
 		reporters: ["default", noSkippedTests],
