@@ -2,7 +2,6 @@ import type { Server as Http1Server, ServerResponse } from "node:http";
 import type { ServerHttp2Session } from "node:http2";
 import { type Server, type Socket, Server as TcpServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { sendAway } from "./http2-session.ts";
 
 /** Who is connected to a port, as far as closing must know. */
 export interface Peers {
@@ -21,7 +20,7 @@ export function remember<T extends Socket | ServerResponse | ServerHttp2Session>
 
 /**
  * Closes a port so that nobody who listens to what it says loses a call: no new connections; HTTP/2 peers are told by
- * GOAWAY, HTTP/1.1 peers by `Connection: close` on their next answer, for which those without a call get a moment. What
+ * GOAWAY, which names the last call that was taken; HTTP/1.1 peers by `Connection: close` on their next answer, for which those without a call get a moment. What
  * is not finished after `drainMs` is cut off.
  */
 export async function drain(server: Server, peers: Peers, drainMs: number): Promise<void> {
@@ -29,7 +28,7 @@ export async function drain(server: Server, peers: Peers, drainMs: number): Prom
 	const closed = new Promise<void>((resolve) => TcpServer.prototype.close.call(server, () => resolve()));
 	const patienceMs = Math.min(IDLE_PATIENCE_MS, drainMs);
 	for (const answer of peers.answers) endConnectionAfter(answer);
-	for (const session of peers.sessions) void sendAway(session, patienceMs);
+	for (const session of peers.sessions) session.close();
 	const destroyAll = () => {
 		for (const session of peers.sessions) session.destroy();
 		for (const socket of peers.sockets) socket.destroy();

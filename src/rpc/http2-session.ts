@@ -15,15 +15,15 @@ export interface SessionBounds {
 export function careFor(session: ServerHttp2Session, socket: Socket, bounds: SessionBounds): void {
 	// A peer that breaks the protocol loses its session; that is all.
 	session.on("error", () => session.destroy());
-	closeWhenIdle(session, bounds);
+	closeWhenIdle(session, bounds.idleMs);
 	endWhenGone(session, socket, bounds);
 	endAfterResets(session);
 }
 
-function closeWhenIdle(session: ServerHttp2Session, { idleMs, pongMs }: SessionBounds): void {
+function closeWhenIdle(session: ServerHttp2Session, idleMs: number): void {
 	let open = 0;
-	// A call that is just then on its way is still taken, as at every other end.
-	const startTimer = () => setTimeout(() => void sendAway(session, pongMs), idleMs).unref();
+	// GOAWAY names the last call that was taken: what was then on its way, the peer may send again elsewhere.
+	const startTimer = () => setTimeout(() => session.close(), idleMs).unref();
 	let timer = startTimer();
 	session.on("stream", (stream: ServerHttp2Stream) => {
 		open += 1;
@@ -43,12 +43,13 @@ function endWhenGone(session: ServerHttp2Session, socket: Socket, { pingMs, pong
 	const timer = setInterval(() => {
 		const isSilent = socket.bytesRead === heard;
 		heard = socket.bytesRead;
-		if (!isSilent || gone || session.destroyed) return;
-		gone = setTimeout(() => {
+		if (!isSilent) {
+			clearTimeout(gone);
 			gone = undefined;
-			if (socket.bytesRead === heard) session.destroy();
-		}, pongMs).unref();
-		session.ping(() => {});
+		} else if (!gone && !session.destroyed) {
+			gone = setTimeout(() => void (socket.bytesRead === heard && session.destroy()), pongMs).unref();
+			session.ping(() => {});
+		}
 	}, pingMs).unref();
 	session.once("close", () => {
 		clearInterval(timer);
@@ -62,31 +63,13 @@ function endAfterResets(session: ServerHttp2Session): void {
 	let countedAt = performance.now();
 	session.on("stream", (stream: ServerHttp2Stream) => {
 		const begunAt = performance.now();
-		stream.once("aborted", () => {
+		// Not at "aborted": that may have come before we hear of the call.
+		stream.once("close", () => {
 			const now = performance.now();
-			if (session.destroyed || now - begunAt > 1_000) return;
+			if (!stream.aborted || session.destroyed || now - begunAt > 1_000) return;
 			tokens = Math.min(RESET_LIMITS.burst, tokens + ((now - countedAt) / 1_000) * RESET_LIMITS.perSecond) - 1;
 			countedAt = now;
-			if (tokens < 0) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+			if (tokens < 0) session.destroy(new Error("too many cancelled calls"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
 		});
 	});
-}
-
-/**
- * Ends a session without losing a call (RFC 9113 6.8): GOAWAY names no last call yet, so that those on their way are still
- * taken; when the peer has answered the PING behind it there are no more of them, and the final GOAWAY names the last one.
- * A peer that does not answer has `patienceMs`.
- */
-export async function sendAway(session: ServerHttp2Session, patienceMs: number): Promise<void> {
-	if (session.closed || session.destroyed) return;
-	session.goaway(constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1);
-	await new Promise<void>((resolve) => {
-		const timer = setTimeout(resolve, patienceMs).unref();
-		session.once("close", resolve);
-		session.ping(() => {
-			clearTimeout(timer);
-			resolve();
-		});
-	});
-	if (!session.destroyed) session.close();
 }

@@ -5,7 +5,7 @@ import type { AddressInfo, Server, Socket } from "node:net";
 import type { NodeRequest, NodeResponse } from "./call.ts";
 import type { Connections } from "./connections.ts";
 import { drain, endConnectionAfter, type Peers, remember } from "./drain.ts";
-import { careFor, sendAway } from "./http2-session.ts";
+import { careFor } from "./http2-session.ts";
 import { type DoorLimits, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
 
 export interface PortOptions {
@@ -61,7 +61,7 @@ function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: S
 			remember(session, peers.sessions);
 			careFor(session, socket, limits);
 			// Somebody who connected before the end, and spoke only now.
-			if (!(listener ?? server).listening) void sendAway(session, limits.pongMs);
+			if (!(listener ?? server).listening) session.close();
 		};
 		// Comes within the call.
 		server.once("session", begin);

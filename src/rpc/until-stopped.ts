@@ -1,4 +1,4 @@
-import { goingAway } from "./errors.ts";
+import { asConnectError, goingAway } from "./errors.ts";
 
 /**
  * The messages of a streaming RPC, until the service is to stop: a stream that waits for news would keep it from that. Its
@@ -12,6 +12,9 @@ export async function* untilStopped<T>(messages: AsyncIterable<T>, stopping: Abo
 			if (next.done) return;
 			yield next.value;
 		}
+	} catch (error) {
+		// What goes wrong here comes by no interceptor any more.
+		throw asConnectError(error);
 	} finally {
 		// Not waited for: it may be in the middle of waiting itself. Its call's signal is aborted, too.
 		void source.return?.().catch(() => {});
