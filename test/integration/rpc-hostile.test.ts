@@ -71,11 +71,10 @@ test("1,000 hostile connections cost a bounded memory, turn nobody else away and
 		deadlineMs: 30_000,
 	});
 	// Their shares are whole again.
-	const [writer, reader] = [keys.hostileWriter, keys.hostileReader].map((key) =>
-		createAuditClient({ url: service.httpUrl, key, attempts: 1 }),
-	);
-	await Promise.all([1, 2, 3].map(() => writer?.batchWrite({ events })));
-	await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(() => reader?.query(page)));
+	const clientOf = (key: string) => createAuditClient({ url: service.httpUrl, key, attempts: 1 });
+	const [writer, reader] = [clientOf(keys.hostileWriter), clientOf(keys.hostileReader)];
+	await Promise.all([1, 2, 3].map(() => writer.batchWrite({ events })));
+	await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(() => reader.query(page)));
 	expect(service.stdout).not.toMatch(/"level":[56]0/);
 }, 120_000);
 
