@@ -15,6 +15,13 @@ export interface Config {
 	readonly secret: string;
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
+	/** The most connections at one time, and the most of one address. */
+	readonly maxConnections: number;
+	readonly maxConnectionsPerAddress: number;
+	/** From the order to stop until calls in flight are cut off. */
+	readonly drainMs: number;
+	/** From the order to stop until new connections are refused. */
+	readonly drainNoticeMs: number;
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
 }
@@ -68,6 +75,26 @@ export const SETTINGS = {
 		fallback: "false",
 		parse: parseBoolean,
 	},
+	AUDIT_MAX_CONNECTIONS: {
+		doc: "The most connections at one time, on both ports together. One more is closed at once.",
+		fallback: "2000",
+		parse: parseCount(1, 1_000_000),
+	},
+	AUDIT_MAX_CONNECTIONS_PER_ADDRESS: {
+		doc: "The most of them from one address (IPv6: from one /64). Behind a proxy, whose address all of them have, as many as AUDIT_MAX_CONNECTIONS.",
+		fallback: "1000",
+		parse: parseCount(1, 1_000_000),
+	},
+	AUDIT_DRAIN_MS: {
+		doc: "How many milliseconds after SIGTERM the calls in flight are cut off. The container's own time to stop must be longer by some seconds.",
+		fallback: "8000",
+		parse: parseCount(0, 3_600_000),
+	},
+	AUDIT_DRAIN_NOTICE_MS: {
+		doc: "For how many of these milliseconds new connections are still taken, while /readyz says 503: a load balancer's time to look elsewhere. Without one, 0.",
+		fallback: "2000",
+		parse: parseCount(0, 3_600_000),
+	},
 } as const satisfies Record<string, Setting<unknown>>;
 
 type SettingName = keyof typeof SETTINGS;
@@ -102,6 +129,10 @@ export function loadConfig(env: Environment): Config {
 		logLevel: read<string>("LOG_LEVEL") as string,
 		secret: read<string>("AUDIT_SECRET") as string,
 		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
+		maxConnections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
+		maxConnectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
+		drainMs: read<number>("AUDIT_DRAIN_MS") as number,
+		drainNoticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
 	if (problems.length > 0)
@@ -147,6 +178,16 @@ function parseUrl(...protocols: string[]) {
 function parsePort(text: string): number {
 	if (!/^\d{1,5}$/.test(text) || Number(text) > 65535) throw new Error("must be a port: a number from 0 to 65535");
 	return Number(text);
+}
+
+function parseCount(least: number, most: number) {
+	return (text: string): number => {
+		const count = Number(text);
+		if (!/^\d{1,15}$/.test(text) || count < least || count > most) {
+			throw new Error(`must be a whole number from ${least} to ${most}`);
+		}
+		return count;
+	};
 }
 
 function parseOneOf(...words: string[]) {

@@ -73,8 +73,14 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		}
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort } = config;
+		const limits = {
+			connections: config.maxConnections,
+			connectionsPerAddress: config.maxConnectionsPerAddress,
+			drainMs: config.drainMs,
+			noticeMs: config.drainNoticeMs,
+		};
 		const doors = closer.add(
-			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger }),
+			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger, limits }),
 			(l) => l.close(),
 		);
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");

@@ -11,7 +11,7 @@ export function serve(command: Command, commandLine: CommandLine): void {
 		.addHelpText("after", settingsHelp())
 		.addHelpText(
 			"after",
-			"\nSIGINT or SIGTERM: takes no new calls, finishes the old ones, exits 0. A second one: exits 1.",
+			"\nSIGINT or SIGTERM: tells callers to go elsewhere, finishes their calls, exits 0. A second one: exits 1.",
 		)
 		.action(async () => {
 			const stopped = commandLine.untilStopped();

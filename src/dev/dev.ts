@@ -73,7 +73,14 @@ const NOT_YET = { DATABASE_URL: "postgres://not-yet", AUDIT_SECRET: "not yet".pa
 
 /** The settings: what the environment says, then what this run provides, then the defaults of development. */
 function readSettings(env: Environment, provided: Environment): Config {
-	const ours = { LOG_LEVEL: "warn", AUDIT_AUTO_CREATE_TENANTS: "true", ...NOT_YET, ...provided };
+	// Nobody balances load between development runs.
+	const ours = {
+		LOG_LEVEL: "warn",
+		AUDIT_AUTO_CREATE_TENANTS: "true",
+		AUDIT_DRAIN_NOTICE_MS: "0",
+		...NOT_YET,
+		...provided,
+	};
 	const missing = Object.entries(ours).filter(([name]) => !isGiven(env, name));
 	try {
 		return loadConfig({ ...env, ...Object.fromEntries(missing) });

@@ -1,8 +1,16 @@
 import { createContextKey } from "@connectrpc/connect";
-import type { ByteBudget } from "./byte-budget.ts";
-import { type Call, type NodeRequest, type NodeResponse, principalOf } from "./call.ts";
+import type { Call, NodeRequest, NodeResponse } from "./call.ts";
 import { within } from "./deadline.ts";
-import { callerLeft, requestTooLarge } from "./errors.ts";
+import { callerLeft, overloaded, requestTooLarge } from "./errors.ts";
+import type { Quota } from "./quota.ts";
+
+/** The bytes that calls may hold, by key. */
+export interface Budgets {
+	/** Requests being read or handled. */
+	readonly requests: Quota;
+	/** Answers being made or not yet read. */
+	readonly answers: Quota;
+}
 
 export interface BodyLimits {
 	/** As sent, before decompression. */
@@ -11,7 +19,7 @@ export interface BodyLimits {
 }
 
 /**
- * What one call may take: time until its deadline, and bytes of the budget for reading its request.
+ * What one call may take: time until its deadline, and bytes of the budgets for its request and its answer.
  *
  * Open from the call's first moment; over, for good, once the answer is sent or the connection is gone. Then its bytes are
  * given back and nothing more is taken: what still comes of the request is thrown away, which leaves an HTTP/1.1
@@ -19,17 +27,18 @@ export interface BodyLimits {
  */
 export class CallBounds {
 	readonly #endsAt: number;
-	readonly #budget: ByteBudget;
+	readonly #budgets: Budgets;
 	readonly #request: NodeRequest;
 	readonly #call: Call;
 	#taken = 0;
+	#takenForAnswer = 0;
 	#isOver = false;
 	#abandonBody = () => {};
 
-	constructor(request: NodeRequest, response: NodeResponse, call: Call, bounds: { ms: number; budget: ByteBudget }) {
+	constructor(request: NodeRequest, response: NodeResponse, call: Call, bounds: { ms: number; budgets: Budgets }) {
 		this.#request = request;
 		this.#call = call;
-		this.#budget = bounds.budget;
+		this.#budgets = bounds.budgets;
 		this.#endsAt = performance.now() + bounds.ms;
 		// Comes when the answer is sent as well: `endWithAnswer` sees to it that a stream is not left half-open.
 		response.once("close", () => this.#end());
@@ -38,6 +47,18 @@ export class CallBounds {
 	/** Waits no longer than the deadline. @throws AuditError `deadline_exceeded` */
 	inTime<T>(work: Promise<T>): Promise<T> {
 		return within(this.#endsAt - performance.now(), work);
+	}
+
+	/** Waits until there is room for an answer of that size: memory is bounded before it is made, not after. */
+	async roomForAnswer(bytes: number): Promise<void> {
+		if (bytes === 0) return;
+		const payer = payerOf(this.#call);
+		await this.#budgets.answers.takeLater(payer, bytes);
+		if (this.#isOver) {
+			this.#budgets.answers.giveBack(payer, bytes);
+			throw callerLeft();
+		}
+		this.#takenForAnswer += bytes;
 	}
 
 	/**
@@ -77,9 +98,21 @@ export class CallBounds {
 		});
 	}
 
+	/** Reads the body of a request that is a stream, for as long as it takes. @throws AuditError `resource_exhausted` */
+	async *readStream({ maxBytes, isCompressed }: BodyLimits): AsyncGenerator<Uint8Array> {
+		let size = 0;
+		for await (const chunk of this.#request.iterator({ destroyOnReturn: false })) {
+			if (this.#isOver) throw callerLeft();
+			size += (chunk as Uint8Array).byteLength;
+			// No more than one message of it is held at a time.
+			this.#take(Math.min(isCompressed ? unpackedSize(size, maxBytes) : size, maxBytes));
+			yield chunk as Uint8Array;
+		}
+	}
+
 	/** @param bytes what the call takes in all */
 	#take(bytes: number): void {
-		this.#budget.take(principalOf(this.#call).keyId, bytes - this.#taken);
+		if (!this.#budgets.requests.take(payerOf(this.#call), bytes - this.#taken)) throw overloaded();
 		this.#taken = bytes;
 	}
 
@@ -87,8 +120,15 @@ export class CallBounds {
 		if (this.#isOver) return;
 		this.#isOver = true;
 		this.#abandonBody();
-		if (this.#taken > 0) this.#budget.giveBack(principalOf(this.#call).keyId, this.#taken);
+		const { requests, answers } = this.#budgets;
+		if (this.#taken > 0) requests.giveBack(payerOf(this.#call), this.#taken);
+		if (this.#takenForAnswer > 0) answers.giveBack(payerOf(this.#call), this.#takenForAnswer);
 	}
+}
+
+/** Whose share a call's bytes are taken from: those who need no key have one together. */
+function payerOf(call: Call): string {
+	return call.principal?.keyId ?? "";
 }
 
 /** Where Connect's interceptors find a call's bounds. */

@@ -47,6 +47,20 @@ export function requestTooLarge(): AuditError {
 
 const TOO_LARGE = `the request is larger than ${RPC_LIMITS.requestBytes} bytes`;
 
+export function overloaded(): AuditError {
+	return new AuditError("resource_exhausted", "too many requests are being handled; try again", {
+		reason: "IN_FLIGHT_BYTES",
+		retryAfterMs: 500,
+	});
+}
+
+export function goingAway(): AuditError {
+	return new AuditError("unavailable", "the service is going away; go on with another one", {
+		reason: "GOING_AWAY",
+		retryAfterMs: 0,
+	});
+}
+
 /** Ends the handling of a call whose caller is gone: nobody gets to see it. */
 export function callerLeft(): ConnectError {
 	return new ConnectError("the caller left", Code.Canceled);

@@ -1,13 +1,19 @@
+import { constants } from "node:http2";
 import { AuditError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
-import { asAuditError } from "./errors.ts";
+import { sourceOf } from "./connections.ts";
+import { asAuditError, overloaded } from "./errors.ts";
+import { RPC_LIMITS } from "./limits.ts";
+import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
 import { endWithAnswer } from "./sending.ts";
 
 export interface GuardOptions {
 	readonly logger: Logger;
 	readonly stalledMs: number;
+	/** The calls being answered, by the address they come from. */
+	readonly calls: Quota;
 }
 
 /**
@@ -19,7 +25,7 @@ export interface GuardOptions {
  */
 export function guard(
 	serve: Route,
-	{ logger, stalledMs }: GuardOptions,
+	{ logger, stalledMs, calls }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
 		const call = startCall(request.headers["x-request-id"]);
@@ -37,8 +43,13 @@ export function guard(
 			logEnd(call, response, logger);
 		});
 		try {
+			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
 			endWithAnswer(request, response, stalledMs);
 			response.setHeader("x-request-id", call.requestId);
+			if (headerBytes(request) > RPC_LIMITS.headerBytes) {
+				const tooLarge = { status: 431 };
+				return void sendError(request, response, call, headersTooLarge(), tooLarge).catch(fail);
+			}
 			if (!hasValidAuthority(request)) {
 				return refuse(request, response, call, malformedAuthority());
 			}
@@ -47,6 +58,34 @@ export function guard(
 			fail(error);
 		}
 	};
+}
+
+/** A place among the calls being answered, until this one is. @returns whether there was one */
+function holdPlace(request: NodeRequest, response: NodeResponse, calls: Quota): boolean {
+	const source = sourceOf(request.socket.remoteAddress);
+	if (!calls.take(source, 1)) return false;
+	response.once("close", () => calls.giveBack(source, 1));
+	return true;
+}
+
+/** Turns a call away at the least cost: over HTTP/2 without an answer that somebody would have to read. */
+function refuseUnseen(request: NodeRequest, response: NodeResponse, call: Call): void {
+	const error = overloaded();
+	if (!("stream" in response)) return refuse(request, response, call, error);
+	call.failure = { code: error.code, reason: error.reason };
+	// Says that nothing was done, so that every client may try again.
+	response.stream.close(constants.NGHTTP2_REFUSED_STREAM);
+}
+
+/** Node bounds them itself, over HTTP/2 not before the peer has acknowledged the settings. */
+function headerBytes({ rawHeaders }: NodeRequest): number {
+	return rawHeaders.reduce((sum, text) => sum + text.length, 0);
+}
+
+function headersTooLarge(): AuditError {
+	return new AuditError("invalid_argument", `the headers are larger than ${RPC_LIMITS.headerBytes} bytes`, {
+		reason: "HEADERS_TOO_LARGE",
+	});
 }
 
 function hasValidAuthority(request: NodeRequest): boolean {

@@ -8,9 +8,17 @@ import { findUnknownFields } from "../event/wire-shape.ts";
 import { callKey } from "./call.ts";
 import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError } from "./errors.ts";
+import { answerBytesOf } from "./limits.ts";
+import { untilStopped } from "./until-stopped.ts";
 
-/** Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s. */
-export const INTERCEPTORS: Interceptor[] = [mapErrors, endInTime, refuseUnknownFields];
+/**
+ * Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s.
+ *
+ * @param stopping aborted when the service is to stop: streams, which would go on, end then
+ */
+export function interceptors(stopping: AbortSignal): Interceptor[] {
+	return [mapErrors, endStreamsWhen(stopping), endInTime, refuseUnknownFields];
+}
 
 /**
  * Runs when the headers are there and before any of the body is read: who is not known, or may not call this at all, is
@@ -69,11 +77,26 @@ function mapErrors(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 	};
 }
 
-/** A handler that is still busy at the deadline is not waited for. */
+/**
+ * A handler that is still busy at the deadline is not waited for, and none begins to make an answer for which there is no
+ * room. The answer of a streaming RPC has no deadline but its caller's, which Connect keeps.
+ */
 function endInTime(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 	return (request) => {
 		const bounds = request.contextValues.get(boundsKey);
-		return bounds ? bounds.inTime(next(request)) : next(request);
+		if (!bounds || request.stream) return next(request);
+		const answer = async () => {
+			await bounds.roomForAnswer(answerBytesOf(request.method.localName));
+			return next(request);
+		};
+		return bounds.inTime(answer());
+	};
+}
+
+function endStreamsWhen(stopping: AbortSignal): Interceptor {
+	return (next) => async (request) => {
+		const response = await next(request);
+		return response.stream ? { ...response, message: untilStopped(response.message, stopping) } : response;
 	};
 }
 

@@ -2,62 +2,107 @@
 export const RPC_LIMITS = {
 	/** One request, after decompression: a batch's limit. */
 	requestBytes: 4 * 1024 * 1024,
+	/** One answer: a page ends at 3 MiB, and the events of a batch have short results. */
+	answerBytes: 4 * 1024 * 1024,
 	/** Error details in a gRPC trailer: clients refuse header blocks above 8 KiB or so. */
 	trailerDetailBytes: 4 * 1024,
+	/** Names and values of a request's headers. */
+	headerBytes: 16 * 1024,
 } as const;
 
-/** What the doors allow all calls together, and each call in time. */
+/** What the doors allow all connections and calls together, and each of them in time. */
 export interface DoorLimits {
+	/** Connections in all, on both ports, and of one address. */
+	readonly connections: number;
+	readonly connectionsPerAddress: number;
+	/** Calls being answered, and those of one address. What a call takes before its caller is known is bounded by this. */
+	readonly calls: number;
+	readonly callsPerAddress: number;
 	/** Requests being read or handled together. Whoever comes then is turned away and may try again. */
 	readonly inFlightBytes: number;
 	/** The share of them that one key may take. */
 	readonly inFlightBytesPerKey: number;
-	/** How long a call may take. A caller may ask for less, not for more. */
+	/** Answers being made or not yet read, each counted as what it may become. Whoever comes then waits. */
+	readonly answerBytes: number;
+	readonly answerBytesPerKey: number;
+	/** How long a unary call may take. A caller may ask for less, not for more. */
 	readonly writeMs: number;
 	readonly readMs: number;
-	/** How long an answer may stand still because nobody reads it. Longer than any call takes, which stands still too. */
+	/** How long an answer may stand still because what there is of it is not read. */
 	readonly stalledMs: number;
-	/** How long a graceful end waits for calls in flight: less than the 10 s after which `docker stop` kills. */
+	/** Until a connection's first bytes have said which protocol it speaks; until a request's headers are there. */
+	readonly headersMs: number;
+	/** Until an HTTP/2 session without a call is closed. */
+	readonly idleMs: number;
+	/** An HTTP/2 peer that has said nothing for so long is asked whether it lives, and has `pongMs` to answer. */
+	readonly pingMs: number;
+	readonly pongMs: number;
+	/** From the order to stop until the ports close: a load balancer's time to see that the service is not ready. */
+	readonly noticeMs: number;
+	/** From the order to stop until calls in flight are cut off: less than the 10 s after which `docker stop` kills. */
 	readonly drainMs: number;
 }
 
+const MIB = 1024 * 1024;
+
 export const DOOR_LIMITS: DoorLimits = {
-	inFlightBytes: 64 * 1024 * 1024,
-	inFlightBytesPerKey: 16 * 1024 * 1024,
+	connections: 2_000,
+	connectionsPerAddress: 1_000,
+	calls: 4_096,
+	callsPerAddress: 2_048,
+	inFlightBytes: 64 * MIB,
+	inFlightBytesPerKey: 16 * MIB,
+	answerBytes: 96 * MIB,
+	answerBytesPerKey: 32 * MIB,
 	writeMs: 15_000,
 	readMs: 30_000,
-	stalledMs: 60_000,
+	stalledMs: 20_000,
+	headersMs: 10_000,
+	idleMs: 300_000,
+	pingMs: 30_000,
+	pongMs: 10_000,
+	noticeMs: 2_000,
 	drainMs: 8_000,
 };
 
+/** Of one unary call, by the RPC's name. */
 export function deadlineOf(rpc: string, { writeMs, readMs }: DoorLimits): number {
-	return rpc === "writeEvent" || rpc === "batchWrite" ? writeMs : readMs;
+	return isWrite(rpc) ? writeMs : readMs;
+}
+
+/** What an answer may become. A write's is no larger than its request, which is counted until the answer is read. */
+export function answerBytesOf(rpc: string): number {
+	if (isWrite(rpc)) return 0;
+	return rpc === "query" ? RPC_LIMITS.answerBytes : 512 * 1024;
+}
+
+function isWrite(rpc: string): boolean {
+	return rpc === "writeEvent" || rpc === "batchWrite";
 }
 
 /** node:http. */
 export const HTTP1_LIMITS = {
-	headersTimeout: 10_000,
+	// Longer than a write may take, so that a body that comes too slowly meets the call's own deadline first.
 	requestTimeout: 30_000,
 	keepAliveTimeout: 65_000,
-	maxHeaderSize: 16 * 1024,
+	maxHeaderSize: RPC_LIMITS.headerBytes,
+	// Notices peers that are gone without a word while they wait for something to be said.
+	keepAlive: true,
+	keepAliveInitialDelay: 30_000,
 	// A missing Host is answered by `guard`, like a malformed one.
 	requireHostHeader: false,
 } as const;
 
-/** node:http2. The frame limits answer floods: rapid reset (CVE-2023-44487), invalid and refused frames. */
+/** node:http2. It bounds the size of header blocks itself, once the peer has acknowledged the settings. */
 export const HTTP2_LIMITS = {
 	maxSessionInvalidFrames: 100,
 	maxSessionRejectedStreams: 100,
-	streamResetBurst: 200,
-	streamResetRate: 20,
 	maxHeaderListPairs: 64,
-	settings: { maxConcurrentStreams: 100, maxHeaderListSize: 16 * 1024, initialWindowSize: 256 * 1024 },
+	settings: { maxConcurrentStreams: 100, maxHeaderListSize: RPC_LIMITS.headerBytes, initialWindowSize: 256 * 1024 },
 } as const;
 
-export const CONNECTION_LIMITS = {
-	connections: 2_000,
-	/** Until the first bytes say which protocol a connection speaks. */
-	firstBytesMs: 10_000,
-	/** Until an HTTP/2 session without traffic is closed. */
-	idleSessionMs: 300_000,
-} as const;
+/**
+ * How many calls an HTTP/2 peer may begin and cancel: rapid reset (CVE-2023-44487) costs it nothing and us a call each.
+ * Node's `streamResetBurst` and `streamResetRate` have no effect (24.21), and its own limit leaves the connection open.
+ */
+export const RESET_LIMITS = { burst: 200, perSecond: 20 } as const;

@@ -1,12 +1,14 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
-import { ByteBudget } from "./byte-budget.ts";
 import type { Route } from "./call.ts";
+import { Connections } from "./connections.ts";
 import { guard } from "./guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { openPort } from "./port.ts";
+import { Quota } from "./quota.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
@@ -25,7 +27,7 @@ export interface ListenOptions extends AuditServiceOptions {
 export interface Doors {
 	readonly httpUrl: string;
 	readonly grpcUrl: string;
-	/** Not ready from now on; no new connections; calls in flight finish, up to the drain time. */
+	/** Not ready from now on; after the notice no new connections; calls in flight finish, up to the drain time. */
 	close(): Promise<void>;
 }
 
@@ -37,20 +39,34 @@ export interface Doors {
 export async function listen(options: ListenOptions): Promise<Doors> {
 	const { host, authenticator, logger } = options;
 	const limits = { ...DOOR_LIMITS, ...options.limits };
+	const connections = new Connections({ ...limits, logger });
+	const calls = new Quota(limits.calls, limits.callsPerAddress);
+	const stopping = new AbortController();
 	let closing = false;
 	const check = shareCheck(options.readiness);
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
 		calls: new AuditServiceCalls(options),
 		authenticator,
-		budget: new ByteBudget(limits.inFlightBytes, limits.inFlightBytesPerKey),
+		budgets: {
+			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),
+			answers: new Quota(limits.answerBytes, limits.answerBytesPerKey),
+		},
 		limits,
+		stopping: stopping.signal,
 	};
 	const rpcs = routeRpcs(door);
 	const everything = firstOf(rpcs, routeRest(door), routeHealth(readiness), routeNowhere);
 
 	const open = (protocol: "any" | "http2", { number }: Port, route: Route) =>
-		openPort({ host, port: number, protocol, handle: guard(route, { logger, stalledMs: limits.stalledMs }) });
+		openPort({
+			host,
+			port: number,
+			protocol,
+			connections,
+			limits,
+			handle: guard(route, { logger, stalledMs: limits.stalledMs, calls }),
+		});
 	const http = await open("any", options.httpPort, everything);
 	const grpc = await open("http2", options.grpcPort, firstOf(rpcs, routeNowhere)).catch(async (error: unknown) => {
 		await http.close(0);
@@ -58,7 +74,10 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	});
 	const close = async () => {
 		closing = true;
-		await Promise.all([http.close(limits.drainMs), grpc.close(limits.drainMs)]);
+		const noticeMs = Math.min(limits.noticeMs, limits.drainMs);
+		await sleep(noticeMs);
+		stopping.abort();
+		await Promise.all([http, grpc].map((port) => port.close(limits.drainMs - noticeMs)));
 	};
 	return { httpUrl: http.url, grpcUrl: grpc.url, close };
 }

@@ -1,83 +1,116 @@
 import { randomUUID } from "node:crypto";
-import { createServer as createHttp1Server, type Server as Http1Server, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
+import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { NodeRequest, NodeResponse } from "./call.ts";
-import { CONNECTION_LIMITS, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
+import type { Connections } from "./connections.ts";
+import { drain, endConnectionAfter, type Peers, remember } from "./drain.ts";
+import { careFor } from "./http2-session.ts";
+import { type DoorLimits, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
 
 export interface PortOptions {
 	readonly host: string;
 	readonly port: number;
 	/** `http2` alone, or `any`: HTTP/1.1 and cleartext HTTP/2 on the same port. */
 	readonly protocol: "http2" | "any";
+	/** Who else is connected, on whatever port. */
+	readonly connections: Connections;
+	readonly limits: DoorLimits;
 	readonly handle: (request: NodeRequest, response: NodeResponse) => void;
 }
 
 export interface OpenPort {
 	readonly url: string;
 	/**
-	 * Stops accepting, tells HTTP/2 peers to go elsewhere (GOAWAY), lets the calls in flight finish and cuts off what has
-	 * not finished after `drainMs`.
+	 * Stops accepting, tells peers to go elsewhere, lets the calls in flight finish and cuts off what has not finished
+	 * after `drainMs`.
 	 */
 	close(drainMs: number): Promise<void>;
 }
 
 /** Listens. @throws Error with `code` EADDRINUSE and `port` if the port is taken */
-export async function openPort({ host, port, protocol, handle }: PortOptions): Promise<OpenPort> {
+export async function openPort(options: PortOptions): Promise<OpenPort> {
+	const { host, port, protocol, connections } = options;
 	const peers: Peers = { sockets: new Set(), undecided: new Set(), answers: new Set(), sessions: new Set() };
-	const http2 = createHttp2Server(HTTP2_LIMITS, handle);
-	http2.on("session", (session) => trackSession(session, peers));
-	const server = protocol === "any" ? createHttp1(handle, http2, peers) : http2;
-	server.on("connection", (socket: Socket) => remember(socket, peers.sockets));
-	server.maxConnections = CONNECTION_LIMITS.connections;
+	const { server, accept } = protocol === "any" ? createBoth(options, peers) : createHttp2(options, peers);
+	server.on("connection", (socket: Socket) => {
+		if (!connections.admit(socket)) return;
+		remember(socket, peers.sockets);
+		// A peer that does not close its end of a connection we have closed would hold it.
+		socket.once("finish", () => setTimeout(() => socket.destroy(), FAREWELL_MS).unref());
+		accept(socket);
+	});
 	const address = await startListening(server, host, port);
 	return { url: urlOf(host, address), close: (drainMs) => drain(server, peers, drainMs) };
 }
 
-/** Who is connected, as far as closing must know. */
-interface Peers {
-	readonly sockets: Set<Socket>;
-	/** Connections that have not yet said which protocol they speak. */
-	readonly undecided: Set<Socket>;
-	/** HTTP/1.1 responses not yet finished. */
-	readonly answers: Set<ServerResponse>;
-	readonly sessions: Set<ServerHttp2Session>;
+/** Enough to read what is still on its way. */
+const FAREWELL_MS = 5_000;
+
+/** A server that does not accept connections by itself. */
+interface Acceptor {
+	readonly server: Server;
+	readonly accept: (socket: Socket) => void;
+}
+
+function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: Server): Acceptor {
+	const server = createHttp2Server(HTTP2_LIMITS, handle);
+	const takeOver = takeAccept(server);
+	const accept = (socket: Socket) => {
+		const begin = (session: ServerHttp2Session) => {
+			remember(session, peers.sessions);
+			careFor(session, socket, limits);
+			// Somebody who connected before the end, and spoke only now.
+			if (!(listener ?? server).listening) session.close();
+		};
+		// Comes within the call.
+		server.once("session", begin);
+		takeOver(socket);
+		server.off("session", begin);
+	};
+	return { server, accept };
 }
 
 /** An HTTP/1.1 server that hands connections which begin like HTTP/2 on to an HTTP/2 server. */
-function createHttp1(handle: PortOptions["handle"], http2: Http2Server, peers: Peers): Http1Server {
-	const http1 = createHttp1Server(HTTP1_LIMITS, (request, response) => {
+function createBoth(options: PortOptions, peers: Peers): Acceptor {
+	const { handle, limits } = options;
+	const times = { headersTimeout: limits.headersMs, connectionsCheckingInterval: limits.headersMs / 4 };
+	const http1 = createHttp1Server({ ...HTTP1_LIMITS, ...times }, (request, response) => {
 		remember(response, peers.answers);
 		if (!http1.listening) endConnectionAfter(response);
 		handle(request, response);
 	});
-	const [acceptHttp1] = http1.listeners("connection");
-	http1.removeAllListeners("connection");
-	http1.on("connection", (socket: Socket) => {
+	http1.on("clientError", answerMalformed);
+	const acceptHttp1 = takeAccept(http1);
+	const http2 = createHttp2(options, peers, http1);
+	const accept = (socket: Socket) => {
 		remember(socket, peers.undecided);
-		detectHttp2(socket, (isHttp2) => {
+		detectHttp2(socket, limits.headersMs, (isHttp2) => {
 			peers.undecided.delete(socket);
-			if (!isHttp2) return void acceptHttp1?.call(http1, socket);
+			if (!isHttp2) return acceptHttp1(socket);
 			// HTTP/1.1 knows peers that have said all they have to say and wait for the answer; in HTTP/2 they have left.
 			socket.allowHalfOpen = false;
-			http2.emit("connection", socket);
+			http2.accept(socket);
 		});
-	});
-	http1.on("clientError", answerMalformed);
-	return http1;
+	};
+	return { server: http1, accept };
 }
 
-function remember<T extends Socket | ServerResponse | ServerHttp2Session>(peer: T, among: Set<T>): void {
-	among.add(peer);
-	peer.once("close", () => among.delete(peer));
+/** Takes from a server what it does with a new connection. */
+function takeAccept(server: Server): (socket: Socket) => void {
+	const [accept] = server.listeners("connection");
+	server.removeAllListeners("connection");
+	return (socket) => void accept?.call(server, socket);
 }
 
 /** RFC 9113 3.4: what a client that knows the server speaks HTTP/2 begins with. */
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
-/** Looks at a connection's first bytes and puts them back. A connection that sends none is closed after a while. */
-function detectHttp2(socket: Socket, decide: (isHttp2: boolean) => void): void {
+/** Looks at a connection's first bytes and puts them back. A connection that does not send them in time is closed. */
+function detectHttp2(socket: Socket, withinMs: number, decide: (isHttp2: boolean) => void): void {
 	const giveUp = () => socket.destroy();
+	const timer = setTimeout(giveUp, withinMs).unref();
+	socket.once("close", () => clearTimeout(timer));
 	let seen: Buffer = Buffer.alloc(0);
 	const look = () => {
 		const bytes = socket.read() as Buffer | null;
@@ -86,13 +119,14 @@ function detectHttp2(socket: Socket, decide: (isHttp2: boolean) => void): void {
 		const begins = seen.subarray(0, PREFACE.length);
 		const maybeHttp2 = begins.equals(PREFACE.subarray(0, begins.length));
 		if (maybeHttp2 && begins.length < PREFACE.length) return;
-		socket.off("readable", look).off("end", giveUp).off("timeout", giveUp).setTimeout(0);
+		clearTimeout(timer);
+		socket.off("readable", look).off("end", giveUp);
 		socket.unshift(seen);
 		decide(maybeHttp2);
 	};
 	// A broken connection ends here, whoever has it later.
 	socket.on("error", giveUp);
-	socket.on("end", giveUp).on("timeout", giveUp).setTimeout(CONNECTION_LIMITS.firstBytesMs);
+	socket.on("end", giveUp);
 	socket.on("readable", look);
 }
 
@@ -108,13 +142,6 @@ const STATUS_OF_CLIENT_ERROR: Record<string, string> = {
 	ERR_HTTP_REQUEST_TIMEOUT: "408 Request Timeout",
 };
 
-function trackSession(session: ServerHttp2Session, { sessions }: Peers): void {
-	remember(session, sessions);
-	// A peer that breaks the protocol loses its session; that is all.
-	session.on("error", () => session.destroy());
-	session.setTimeout(CONNECTION_LIMITS.idleSessionMs, () => session.close());
-}
-
 function startListening(server: Server, host: string, port: number): Promise<AddressInfo> {
 	return new Promise((resolve, reject) => {
 		server.once("error", (error: NodeJS.ErrnoException) => {
@@ -127,38 +154,6 @@ function startListening(server: Server, host: string, port: number): Promise<Add
 			resolve(server.address() as AddressInfo);
 		});
 	});
-}
-
-async function drain(server: Server, peers: Peers, drainMs: number): Promise<void> {
-	const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-	if ("closeIdleConnections" in server) (server as Http1Server).closeIdleConnections();
-	for (const socket of peers.undecided) socket.destroy();
-	for (const session of peers.sessions) session.close();
-	for (const answer of peers.answers) endConnectionAfter(answer);
-	const destroyAll = () => {
-		for (const session of peers.sessions) session.destroy();
-		for (const socket of peers.sockets) socket.destroy();
-	};
-	const timers = [setTimeout(destroyAll, drainMs)];
-	// Whoever is connected when all is answered is still sending a request that was refused early, or lingers.
-	void allAnswered(peers).then(() => timers.push(setTimeout(destroyAll, LINGER_MS).unref()));
-	await closed;
-	for (const timer of timers) clearTimeout(timer);
-}
-
-/** Enough for the last bytes of an answer to be read. */
-const LINGER_MS = 500;
-
-async function allAnswered({ answers, sessions }: Peers): Promise<void> {
-	while (answers.size + sessions.size > 0) {
-		// Not `once` of node:events: that rejects when an error comes first.
-		const ended = [...answers, ...sessions].map((peer) => new Promise((resolve) => peer.once("close", resolve)));
-		await Promise.all(ended);
-	}
-}
-
-function endConnectionAfter(answer: ServerResponse): void {
-	if (!answer.headersSent) answer.setHeader("connection", "close");
 }
 
 /** A URL that a client on this machine can use; a wildcard address is none. */

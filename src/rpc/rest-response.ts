@@ -82,5 +82,5 @@ function statusOf({ code, reason }: AuditError): number {
 
 function takesGzip(request: NodeRequest): boolean {
 	const accepted = String(request.headers["accept-encoding"] ?? "").split(",");
-	return accepted.some((coding) => /^\s*gzip\s*(;\s*q=(?!0(\.0*)?\s*$)|$)/.test(coding));
+	return accepted.some((coding) => /^\s*gzip\s*(;\s*q=(?!0(\.0*)?\s*$)|$)/i.test(coding));
 }

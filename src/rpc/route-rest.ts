@@ -16,11 +16,10 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import type { ByteBudget } from "./byte-budget.ts";
 import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
-import { CallBounds } from "./call-bounds.ts";
+import { type Budgets, CallBounds } from "./call-bounds.ts";
 import { asAuditError } from "./errors.ts";
-import { type DoorLimits, deadlineOf } from "./limits.ts";
+import { answerBytesOf, type DoorLimits, deadlineOf } from "./limits.ts";
 import { readBody } from "./rest-body.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
@@ -30,7 +29,7 @@ import { REST_ROUTES, type RestRpc } from "./rest-routes.ts";
 export interface RestOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
-	readonly budget: ByteBudget;
+	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
 }
 
@@ -49,7 +48,7 @@ interface RestMethod {
 }
 
 /** The REST routes: the RPCs again, for whoever has nothing but an HTTP client. */
-export function routeRest({ calls, authenticator, budget, limits }: RestOptions): Route {
+export function routeRest({ calls, authenticator, budgets, limits }: RestOptions): Route {
 	const resources = restResources(restMethods(calls));
 	return (request, response, call) => {
 		const url = urlOf(request);
@@ -60,11 +59,12 @@ export function routeRest({ calls, authenticator, budget, limits }: RestOptions)
 		const method = request.method === "HEAD" ? resource.methods.GET : resource.methods[request.method ?? ""];
 		if (!method) return refuseMethod(request, response, call, Object.keys(resource.methods));
 		call.name = `REST ${method.rpc}`;
-		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budget });
+		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budgets });
 		const answer = async () => {
 			call.principal = await authenticator.authenticate((name) => headerOf(request, name));
 			// Before the body: who may not call this at all is not listened to.
 			authorize(call.principal, method.rpc, []);
+			await bounds.roomForAnswer(answerBytesOf(method.rpc));
 			const encoding = headerOf(request, "content-encoding");
 			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(bounds, encoding) });
 		};

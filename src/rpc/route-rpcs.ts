@@ -1,4 +1,4 @@
-import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
+import { type ConnectRouter, type ConnectRouterOptions, createConnectRouter } from "@connectrpc/connect";
 import {
 	compressionGzip,
 	universalRequestFromNodeRequest,
@@ -8,32 +8,43 @@ import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import type { ByteBudget } from "./byte-budget.ts";
 import { callKey, contextOf, principalOf, type Route } from "./call.ts";
-import { boundsKey, CallBounds } from "./call-bounds.ts";
+import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
-import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
+import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
-	readonly budget: ByteBudget;
+	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
+	/** Aborted when the service is to stop. */
+	readonly stopping: AbortSignal;
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, authenticator, budget, limits }: RouterOptions): Route {
-	const router = createConnectRouter({
-		requestGate: requestGate(authenticator),
-		interceptors: INTERCEPTORS,
+export function routeRpcs({ calls, authenticator, budgets, limits, stopping }: RouterOptions): Route {
+	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
+	addAuditService(router, calls);
+	return routeTo(router, { budgets, limits });
+}
+
+/** What all RPCs have in common. */
+export function routerOptions(stopping: AbortSignal): ConnectRouterOptions {
+	return {
+		interceptors: interceptors(stopping),
 		acceptCompression: [compressionGzip],
 		readMaxBytes: RPC_LIMITS.requestBytes,
+		writeMaxBytes: RPC_LIMITS.answerBytes,
 		jsonOptions: { ignoreUnknownFields: false },
-	});
-	addAuditService(router, calls);
+	};
+}
+
+/** Calls a router's RPCs within their bounds, whatever their kind. */
+export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterOptions, "budgets" | "limits">): Route {
 	const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
 	return (request, response, call) => {
@@ -41,11 +52,15 @@ export function routeRpcs({ calls, authenticator, budget, limits }: RouterOption
 		if (!handler) return undefined;
 		const context = contextOf(call);
 		const universal = universalRequestFromNodeRequest(request, response, undefined, context);
-		const ms = takeTimeout(universal.header, deadlineOf(handler.method.localName, limits));
-		const bounds = new CallBounds(request, response, call, { ms, budget });
+		const { localName, methodKind } = handler.method;
+		const limitMs = deadlineOf(localName, limits);
+		// A stream goes on for as long as its caller wants: of its timeout Connect keeps the clock.
+		const ms = methodKind === "unary" ? takeTimeout(universal.header, limitMs) : limitMs;
+		const bounds = new CallBounds(request, response, call, { ms, budgets });
 		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
-		const body = bodyOf(bounds, universal.header);
+		const isStream = methodKind === "client_streaming" || methodKind === "bidi_streaming";
+		const body = bodyOf(bounds, { isCompressed: takeCodings(universal.header), isStream });
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
 			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
@@ -90,14 +105,27 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	);
 }
 
+/** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */
+function takeCodings(header: Headers): boolean {
+	for (const name of [...CODINGS, "accept-encoding", "grpc-accept-encoding", "connect-accept-encoding"]) {
+		const value = header.get(name);
+		if (value !== null) header.set(name, value.toLowerCase());
+	}
+	// Whichever of them it is that Connect goes by.
+	return CODINGS.some((name) => (header.get(name) ?? "identity") !== "identity");
+}
+
+const CODINGS = ["content-encoding", "grpc-encoding", "connect-content-encoding"];
+
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
-async function* bodyOf(bounds: CallBounds, header: Headers): AsyncIterable<Uint8Array> {
-	const coding = header.get("grpc-encoding") ?? header.get("content-encoding") ?? "identity";
+async function* bodyOf(
+	bounds: CallBounds,
+	{ isCompressed, isStream }: { isCompressed: boolean; isStream: boolean },
+): AsyncIterable<Uint8Array> {
+	const limits = { maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES, isCompressed };
 	try {
-		yield await bounds.readBody({
-			maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES,
-			isCompressed: coding !== "identity",
-		});
+		if (isStream) yield* bounds.readStream(limits);
+		else yield await bounds.readBody(limits);
 	} catch (error) {
 		throw asConnectError(error);
 	}

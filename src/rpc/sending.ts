@@ -6,10 +6,7 @@ import type { NodeRequest, NodeResponse } from "./call.ts";
  * reads.
  */
 export function endWithAnswer(request: NodeRequest, response: NodeResponse, stalledMs: number): void {
-	response.setTimeout(stalledMs, () => {
-		if ("stream" in response) response.stream.close(constants.NGHTTP2_CANCEL);
-		else request.socket.destroy();
-	});
+	endWhenUnread(request, response, stalledMs);
 	if (!("stream" in response)) return;
 	const { stream } = response;
 	const close = () => {
@@ -20,5 +17,25 @@ export function endWithAnswer(request: NodeRequest, response: NodeResponse, stal
 	stream.once("wantTrailers", () => setImmediate(close));
 	stream.once("finish", () => {
 		if (stream.state.localClose === 1) close();
+	});
+}
+
+/**
+ * An answer that stands still because there is nothing to say is as it should be: a call that is busy, a stream that
+ * waits for news. One of which something waits to be read is not.
+ */
+function endWhenUnread(request: NodeRequest, response: NodeResponse, stalledMs: number): void {
+	if ("stream" in response) {
+		const { stream } = response;
+		stream.setTimeout(stalledMs);
+		stream.on("timeout", () => {
+			if (stream.writableLength > 0) stream.close(constants.NGHTTP2_CANCEL);
+			else stream.setTimeout(stalledMs);
+		});
+		return;
+	}
+	response.setTimeout(stalledMs).on("timeout", () => {
+		if (response.writableLength > 0) request.socket.destroy();
+		else response.setTimeout(stalledMs);
 	});
 }

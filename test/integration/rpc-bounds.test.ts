@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import type { DoorLimits } from "../../src/rpc/limits.ts";
 import { startDoors } from "../support/rpc-service.ts";
@@ -11,6 +11,8 @@ import { waitFor } from "../support/services.ts";
 const MIB = 1024 * 1024;
 const RPC = "/audit.v1.AuditService";
 const EVENTS = "/v1/audit/events";
+const EVENT = { tenantId: "acme", action: "user.login", actor: { id: "jane" } };
+const reject = () => Promise.reject(new Error("not asked for"));
 const closers: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -131,6 +133,150 @@ test("compressed requests count as what they may become", async () => {
 		session.destroy();
 		await expectRoomFor(doors.httpUrl, key, 4 * MIB);
 	}
+});
+
+describe("that a body is compressed is seen whatever the header", () => {
+	test("a coding that Connect does not go by hides nothing", async () => {
+		const doors = await doorsWith({ inFlightBytesPerKey: 6 * MIB });
+		const key = doors.createKey("writer");
+		const zipped = gzipSync(Buffer.alloc(4 * MIB - 100, " "));
+		const session = openSession(doors.httpUrl);
+		const headers = { "content-type": "application/proto", "content-encoding": "gzip", "grpc-encoding": "identity" };
+		const streams = [1, 2].map(() => startStream(session, `${RPC}/WriteEvent`, key, headers));
+		for (const stream of streams) stream.write(zipped);
+		expect((await Promise.race(streams.map(endOf))).status).toBe(429);
+	});
+
+	// Names of codings have no case.
+	test.each([
+		["REST", EVENTS, { "content-encoding": "GZIP" }, JSON.stringify(EVENT)],
+		["Connect", `${RPC}/WriteEvent`, { "content-encoding": "GZip" }, JSON.stringify({ event: EVENT })],
+	])("%s takes gzip under any spelling, and no other", async (_, path, headers, text) => {
+		const doors = await doorsWith({});
+		const key = doors.createKey("writer");
+		const send = async (coding: string, body: Buffer) => {
+			const session = openSession(doors.httpUrl);
+			const type = { "content-type": "application/json" };
+			const stream = startStream(session, path, key, { ...type, "content-encoding": coding });
+			stream.end(body);
+			return (await endOf(stream)).status;
+		};
+		// Got as far as there is anything behind the doors.
+		expect(await send(headers["content-encoding"], gzipSync(text))).toBe(503);
+		for (const [coding, compress] of [
+			["br", brotliCompressSync],
+			["deflate", deflateSync],
+		] as const) {
+			expect(await send(coding, compress(text))).toBe(path === EVENTS ? 400 : 501);
+		}
+	});
+
+	test("gRPC takes gzip under any spelling, and no other", async () => {
+		const doors = await doorsWith({});
+		const key = doors.createKey("writer");
+		const send = async (coding: string, body: Buffer) => {
+			const headers = { "content-type": "application/grpc+json", "grpc-encoding": coding };
+			const stream = startStream(openSession(doors.grpcUrl), `${RPC}/WriteEvent`, key, headers);
+			stream.end(Buffer.concat([Buffer.of(1), Buffer.from(Uint32Array.of(body.length).buffer).swap32(), body]));
+			return (await endOf(stream)).grpcStatus;
+		};
+		const text = JSON.stringify({ event: EVENT });
+		expect(await send("GZIP", gzipSync(text))).toBe("14");
+		expect(await send("br", brotliCompressSync(text))).toBe("12");
+	});
+
+	test("an answer of 1 KiB or more is compressed for who takes that, under any spelling", async () => {
+		const doors = await startDoors({
+			query: { search: () => Promise.resolve({ events: [], nextPageToken: "x".repeat(1_100) }), get: reject },
+		});
+		closers.push(() => doors.close());
+		const key = doors.createKey("reader");
+		const ask = async (path: string, method: string, coding: string) => {
+			const headers = { ":method": method, "accept-encoding": coding, "content-type": "application/json" };
+			const stream = startStream(openSession(doors.httpUrl), path, key, headers);
+			stream.end(method === "POST" ? '{"tenantId":"a"}' : undefined);
+			const [response] = (await once(stream, "response")) as [Record<string, unknown>];
+			stream.close();
+			return response["content-encoding"];
+		};
+		for (const [path, method] of [
+			[`${RPC}/Query`, "POST"],
+			[`${EVENTS}?tenant_id=a`, "GET"],
+		] as const) {
+			expect(await ask(path, method, "br, GZIP")).toBe("gzip");
+			expect(await ask(path, method, "br, deflate")).toBeUndefined();
+		}
+	});
+});
+
+describe("answers have a room of their own", () => {
+	/** A service whose searches say when they begin, and end when they are told. */
+	async function searchingDoors(limits: Partial<DoorLimits>) {
+		const begun: (() => void)[] = [];
+		const search = () =>
+			new Promise<{ events: []; nextPageToken: string }>((resolve) => {
+				begun.push(() => resolve({ events: [], nextPageToken: "" }));
+			});
+		const doors = await startDoors({ query: { search, get: reject }, limits });
+		closers.push(() => doors.close());
+		const ask = (key: string) =>
+			fetch(`${doors.httpUrl}${EVENTS}?tenant_id=a`, { headers: { authorization: `Bearer ${key}` } }).then(
+				({ status }) => status,
+			);
+		return { url: doors.httpUrl, begun, ask, key: () => doors.createKey("reader") };
+	}
+
+	test("one that has no room yet waits, and another key's does not", async () => {
+		const { begun, ask, key } = await searchingDoors({ answerBytes: 12 * MIB, answerBytesPerKey: 8 * MIB });
+		const [greedy, other] = [key(), key()];
+		const answers = [ask(greedy), ask(greedy), ask(greedy)];
+		await waitFor(() => begun.length === 2, { what: "two searches" });
+		answers.push(ask(other));
+		await waitFor(() => begun.length === 3, { what: "the other key's search" });
+		begun.shift()?.();
+		await waitFor(() => begun.length === 3, { what: "the one that waited" });
+		for (const end of begun) end();
+		expect(await Promise.all(answers)).toEqual([200, 200, 200, 200]);
+	});
+
+	test("what gave up waiting takes nothing", async () => {
+		const { url, begun, ask, key } = await searchingDoors({ answerBytes: 4 * MIB, answerBytesPerKey: 4 * MIB });
+		const reader = key();
+		const first = ask(reader);
+		await waitFor(() => begun.length === 1, { what: "the first search" });
+		const stream = startStream(openSession(url), `${RPC}/Query`, reader, {
+			"content-type": "application/json",
+			"connect-timeout-ms": "100",
+		});
+		stream.end('{"tenantId":"a"}');
+		expect((await endOf(stream)).status).toBe(504);
+		begun[0]?.();
+		expect(await first).toBe(200);
+		const again = ask(reader);
+		await waitFor(() => begun.length === 2, { what: "room for another" });
+		begun[1]?.();
+		expect(await again).toBe(200);
+	});
+});
+
+test("an address has so many calls at one time; one more is turned away unseen, and may be sent again", async () => {
+	const doors = await startDoors({
+		query: { search: () => new Promise(() => {}), get: reject },
+		limits: { calls: 100, callsPerAddress: 2, drainMs: 50 },
+	});
+	closers.push(() => doors.close());
+	const key = doors.createKey("reader");
+	const session = openSession(doors.httpUrl);
+	const search = () => startStream(session, `${EVENTS}?tenant_id=a`, key, { ":method": "GET" });
+	const busy = [search(), search()];
+	// HTTP/2 keeps the order.
+	const refused = search();
+	await new Promise((resolve) => refused.once("close", resolve));
+	expect(refused.rstCode).toBe(constants.NGHTTP2_REFUSED_STREAM);
+	expect((await fetch(`${doors.httpUrl}/livez`)).status).toBe(429);
+
+	busy[0]?.close();
+	await waitFor(async () => (await fetch(`${doors.httpUrl}/livez`)).status === 200, { what: "room for a call" });
 });
 
 describe("a connection whose request was too large is fit for the next one", () => {

@@ -30,6 +30,9 @@ export async function startRpcService(): Promise<RpcService> {
 		AUDIT_AUTO_CREATE_TENANTS: "true",
 		HTTP_PORT: "0",
 		GRPC_PORT: "0",
+		AUDIT_DRAIN_NOTICE_MS: "0",
+		// Idle connections are the tests' own, and are not waited for.
+		AUDIT_DRAIN_MS: "500",
 	});
 	const server = await startServer(config, createLogger("silent"));
 	return {
@@ -78,6 +81,7 @@ export async function startDoors(
 		readiness: () => Promise.resolve({ ready: true, degraded: [] }),
 		logger: createLogger("silent") as Logger,
 		...options,
+		limits: { noticeMs: 0, drainMs: 500, ...options.limits },
 	});
 	return {
 		...doors,

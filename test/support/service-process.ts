@@ -47,7 +47,14 @@ export async function startService(
 		cwd: ROOT,
 		...as,
 		stdio: ["ignore", "pipe", "pipe"],
-		env: { HTTP_PORT: "0", GRPC_PORT: "0", LOG_LEVEL: "info", AUDIT_SECRET: testSecret(), ...env },
+		env: {
+			HTTP_PORT: "0",
+			GRPC_PORT: "0",
+			LOG_LEVEL: "info",
+			AUDIT_DRAIN_NOTICE_MS: "0",
+			AUDIT_SECRET: testSecret(),
+			...env,
+		},
 	});
 	running.add(child);
 	child.once("exit", () => running.delete(child));

@@ -42,6 +42,17 @@ describe("the configuration", () => {
 		expect(loadConfig({ ...enough, HTTP_PORT: "8080" }).httpPort).toEqual({ number: 8080, explicit: true });
 	});
 
+	test("counts and times are whole numbers within their bounds", () => {
+		expect(loadConfig({ ...enough, AUDIT_MAX_CONNECTIONS: "50", AUDIT_DRAIN_MS: "0" })).toMatchObject({
+			maxConnections: 50,
+			drainMs: 0,
+		});
+		for (const text of ["-1", "1.5", "1e3", "9999999999", "x"]) {
+			expect(() => loadConfig({ ...enough, AUDIT_DRAIN_NOTICE_MS: text })).toThrow(/AUDIT_DRAIN_NOTICE_MS: must be/);
+		}
+		expect(() => loadConfig({ ...enough, AUDIT_MAX_CONNECTIONS_PER_ADDRESS: "0" })).toThrow(/from 1 to/);
+	});
+
 	test("lists names that mean nothing", () => {
 		expect(loadConfig({ ...enough, AUDIT_SECERT: "typo", AUDIT_URL: "x" }).unknownNames).toEqual(["AUDIT_SECERT"]);
 	});

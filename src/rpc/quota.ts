@@ -1,0 +1,46 @@
+/** An amount shared by many, of which nobody may hold more than a share: one holder cannot turn the others away. */
+export class Quota {
+	readonly #total: number;
+	readonly #share: number;
+	readonly #heldBy = new Map<string, number>();
+	readonly #waiting = new Set<{ readonly holder: string; readonly amount: number; readonly grant: () => void }>();
+	#left: number;
+
+	constructor(total: number, share: number) {
+		this.#total = total;
+		this.#left = total;
+		this.#share = share;
+	}
+
+	/** What is taken at the moment, by all. */
+	get taken(): number {
+		return this.#total - this.#left;
+	}
+
+	/** @returns whether there was room; if not, nothing is taken */
+	take(holder: string, amount: number): boolean {
+		const held = (this.#heldBy.get(holder) ?? 0) + amount;
+		if (amount > this.#left || held > this.#share) return false;
+		this.#left -= amount;
+		this.#heldBy.set(holder, held);
+		return true;
+	}
+
+	/** Takes as soon as there is room. Who waits longest is served first, but holds up nobody who has room. */
+	async takeLater(holder: string, amount: number): Promise<void> {
+		if (this.take(holder, amount)) return;
+		await new Promise<void>((grant) => this.#waiting.add({ holder, amount, grant }));
+	}
+
+	giveBack(holder: string, amount: number): void {
+		this.#left += amount;
+		const held = (this.#heldBy.get(holder) ?? 0) - amount;
+		if (held > 0) this.#heldBy.set(holder, held);
+		else this.#heldBy.delete(holder);
+		for (const waiter of this.#waiting) {
+			if (!this.take(waiter.holder, waiter.amount)) continue;
+			this.#waiting.delete(waiter);
+			waiter.grant();
+		}
+	}
+}
