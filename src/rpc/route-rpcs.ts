@@ -1,4 +1,4 @@
-import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
+import { type ConnectRouter, type ContextValues, createConnectRouter } from "@connectrpc/connect";
 import {
 	compressionGzip,
 	universalRequestFromNodeRequest,
@@ -15,6 +15,7 @@ import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
+import { bodyKey, ENVELOPE_BYTES } from "./malformed.ts";
 import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
@@ -45,7 +46,7 @@ export function routeRpcs({ calls, authenticator, budget, limits }: RouterOption
 		const bounds = new CallBounds(request, response, call, { ms, budget });
 		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
-		const body = bodyOf(bounds, universal.header);
+		const body = bodyOf(bounds, universal.header, context);
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
 			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
@@ -91,20 +92,17 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 }
 
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
-async function* bodyOf(bounds: CallBounds, header: Headers): AsyncIterable<Uint8Array> {
+async function* bodyOf(bounds: CallBounds, header: Headers, context: ContextValues): AsyncIterable<Uint8Array> {
 	const coding = header.get("grpc-encoding") ?? header.get("content-encoding") ?? "identity";
 	try {
-		yield await bounds.readBody({
-			maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES,
-			isCompressed: coding !== "identity",
-		});
+		const maxBytes = RPC_LIMITS.requestBytes + ENVELOPE_BYTES;
+		const bytes = await bounds.readBody({ maxBytes, isCompressed: coding !== "identity" });
+		context.set(bodyKey, bytes);
+		yield bytes;
 	} catch (error) {
 		throw asConnectError(error);
 	}
 }
-
-/** What gRPC puts around a message. Connect measures the message itself. */
-const ENVELOPE_BYTES = 5;
 
 /**
  * A Connect GET carries its request in the URL. If that is to be base64 and is not, Connect fails with an internal error;
