@@ -15,7 +15,7 @@ import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
-import { bodyKey, ENVELOPE_BYTES } from "./malformed.ts";
+import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
@@ -97,6 +97,7 @@ async function* bodyOf(bounds: CallBounds, header: Headers, context: ContextValu
 	try {
 		const maxBytes = RPC_LIMITS.requestBytes + ENVELOPE_BYTES;
 		const bytes = await bounds.readBody({ maxBytes, isCompressed: coding !== "identity" });
+		if (header.get("content-type")?.startsWith("application/grpc")) refuseReservedFlags(bytes);
 		context.set(bodyKey, bytes);
 		yield bytes;
 	} catch (error) {

@@ -1,15 +1,6 @@
 import { Buffer } from "node:buffer";
 import { type Answer, sendConnect, sendGrpc, sendGrpcWeb, sendRest, wrapped } from "./doors.ts";
-import {
-	ACTION,
-	type EventRow,
-	type Forms,
-	lengthDelimited,
-	type Refused,
-	TENANT,
-	utf8,
-	varint,
-} from "./event-forms.ts";
+import { ACTION, type EventRow, type Forms, lengthDelimited, type Refused, utf8, varint } from "./event-forms.ts";
 import type { DeadLetter, World } from "./world.ts";
 
 /** A way for one event to come in, and how it names what is wrong with it. */
@@ -99,7 +90,7 @@ export function natsMessage(data: string | Uint8Array) {
 	// A body that begins with { is known as JSON without being declared.
 	const json = typeof data === "string" && !data.startsWith("{");
 	const headers: Record<string, string> = json ? { "Content-Type": "application/json" } : {};
-	return { subject: `audit.events.${TENANT}`, data, headers };
+	return { subject: "audit.events", data, headers };
 }
 
 /** A dead letter as the other doors would have put it. */

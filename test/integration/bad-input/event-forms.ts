@@ -16,6 +16,8 @@ export interface EventRow {
 	readonly event: Forms;
 	/** Absent: it is taken. */
 	readonly refused?: Refused;
+	/** It is sent as it is, at every door the same, and not looked for afterwards. */
+	readonly asItIs?: boolean;
 	/** What an event that is taken holds when it comes back, as JSON text of its canonical form. */
 	readonly comesBack?: readonly string[];
 }

@@ -3,11 +3,12 @@ import { type Answer, amiss } from "./doors.ts";
 import { answerOf, EVENT_DOORS, NATS_DOORS, natsMessage, reasonOf, renamed, titleOf } from "./event-doors.ts";
 import { type EventRow, type Forms, type Refused, TENANT } from "./event-forms.ts";
 import { CONTENT, UNREADABLE } from "./event-rows.ts";
+import { LIMITS } from "./limit-rows.ts";
 import { openWorld, type World } from "./world.ts";
 
 /** Every event of the catalogue, at every door that can say it: the same meaning everywhere. */
 
-const ROWS: readonly EventRow[] = [...UNREADABLE, ...CONTENT];
+const ROWS: readonly EventRow[] = [...UNREADABLE, ...CONTENT, ...LIMITS];
 
 let world: World;
 /** What NATS made of each row, by its title and form. */
@@ -29,6 +30,7 @@ afterAll(() => world.end());
 describe.each([
 	["what cannot be read", UNREADABLE],
 	["what can be read", CONTENT],
+	["limits", LIMITS],
 ])("%s", (_, rows) => {
 	test.each(rows.map((row) => [titleOf(row), row] as const))("%s", async (title, row) => {
 		for (const door of EVENT_DOORS) {
@@ -79,7 +81,7 @@ function judge(
 }
 
 async function comesBack(row: EventRow, door: { name: string; form: keyof Forms }): Promise<void> {
-	if (row.refused) return;
+	if (row.refused || row.asItIs) return;
 	const query = new URLSearchParams({ tenant_id: TENANT, actions: actionOf(row, door) });
 	const response = await fetch(`${world.httpUrl}/v1/audit/events?${query}`, {
 		headers: { authorization: `Bearer ${world.key}` },
@@ -92,7 +94,7 @@ async function comesBack(row: EventRow, door: { name: string; form: keyof Forms 
 /** The row's event in this form; if it is to be taken, under a name by which it is found again. */
 function eventOf(row: EventRow, door: { name: string; form: keyof Forms }): string | Uint8Array | undefined {
 	const event = row.event[door.form];
-	return event === undefined || row.refused ? event : renamed(event, actionOf(row, door));
+	return event === undefined || row.refused || row.asItIs ? event : renamed(event, actionOf(row, door));
 }
 
 function actionOf(row: EventRow, { name }: { name: string }): string {
