@@ -81,7 +81,11 @@ export function events(): fc.Arbitrary<MessageInitShape<typeof EventSchema> & { 
 				schemaVersion: fc.nat(),
 				occurredAt: fc.record({ seconds: fc.bigInt(-(2n ** 62n), 2n ** 62n), nanos: fc.integer() }),
 				context: fc.record({ ipAddress: fc.oneof(text, fc.ipV4(), fc.ipV6()), requestId: text }),
-				metadata: fc.dictionary(text, fc.jsonValue({ maxDepth: 3 }), { maxKeys: 4 }),
+				metadata: fc.dictionary(
+					fc.string({ unit: "grapheme", maxLength: 6 }),
+					fc.oneof(text, fc.jsonValue({ maxDepth: 3 })),
+					{ maxKeys: 4 },
+				),
 				changes: fc.record({ changedFields: fc.array(text, { maxLength: 3 }) }),
 			},
 			{ requiredKeys: ["tenantId", "action", "actor"] },

@@ -18,7 +18,9 @@ function search(ask: Ask, { rest = true } = {}): RequestRow["doors"] {
 	const of = (world: World): JsonObject => ({ tenant_id: "acme", ...(typeof ask === "function" ? ask(world) : ask) });
 	const params = (json: JsonObject) =>
 		new URLSearchParams(
-			Object.entries(json).flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)])),
+			Object.entries(json).flatMap(([name, value]) =>
+				[value].flat().map((each) => [name, `${each as string | number}`]),
+			),
 		);
 	return {
 		"Connect, JSON": (world) =>
