@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { BATCHES } from "./batch-rows.ts";
 import { CALLERS } from "./caller-rows.ts";
-import { CONTENT, UNREADABLE } from "./event-rows.ts";
+import { CONTENT } from "./event-rows.ts";
 import { LIMITS } from "./limit-rows.ts";
 import { NATS } from "./nats-rows.ts";
 import { ADAPTED, ELSEWHERE, NOT_YET } from "./places.ts";
 import { READS } from "./read-rows.ts";
 import { TRANSPORT } from "./transport-rows.ts";
+import { UNREADABLE } from "./unreadable-rows.ts";
 
 /**
  * The catalogue of bad input has 118 rows: 1–33 transport and framing, 34–48 who is calling, 49–88 events and batches,

@@ -31,6 +31,9 @@ export interface Refused {
 	readonly says?: RegExp;
 }
 
+export const malformed = (...paths: string[]) => ({ kind: "malformed", fields: paths }) as const;
+export const invalid = (...paths: string[]) => ({ kind: "invalid", fields: paths }) as const;
+
 /** The name that an event has if its row is not about that. Sent again under another, it is another event. */
 export const ACTION = "bad.input";
 export const TENANT = "acme";
@@ -76,6 +79,8 @@ export function varint(number: number, value: number | bigint): Uint8Array {
 export function utf8(text: string): Uint8Array {
 	return Buffer.from(text);
 }
+
+export const now = () => ({ seconds: BigInt(Math.floor(Date.now() / 1000)), nanos: 0 });
 
 const GOOD: Init = { tenantId: TENANT, action: ACTION, actor: { id: "jane" } };
 const GOOD_MEMBERS = `"tenant_id":"${TENANT}","action":"${ACTION}","actor":{"id":"jane"}`;

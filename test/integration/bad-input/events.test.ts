@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Answer, amiss } from "./doors.ts";
 import { answerOf, EVENT_DOORS, NATS_DOORS, natsMessage, reasonOf, renamed, titleOf } from "./event-doors.ts";
 import { type EventRow, type Forms, type Refused, TENANT } from "./event-forms.ts";
-import { CONTENT, UNREADABLE } from "./event-rows.ts";
+import { CONTENT } from "./event-rows.ts";
 import { LIMITS } from "./limit-rows.ts";
+import { UNREADABLE } from "./unreadable-rows.ts";
 import { openWorld, type World } from "./world.ts";
 
 /** Every event of the catalogue, at every door that can say it: the same meaning everywhere. */

@@ -22,6 +22,9 @@ function published(
 	};
 }
 
+/** With the twelve bytes of empty headers a message of 1 MiB. */
+const MESSAGE_BYTES = 1024 * 1024 - "NATS/1.0\r\n\r\n".length;
+
 /** What the server says to a producer, for messages that never get as far as us. */
 function refusedByServer(send: (world: World) => Promise<unknown>): RequestRow["doors"] {
 	const answer = (message: string): Answer => ({
@@ -130,6 +133,18 @@ export const NATS: readonly RequestRow[] = [
 			},
 		},
 		expected: { code: "ok" },
+	},
+	{
+		row: 117,
+		what: "1 MiB exactly",
+		doors: published("audit.events.acme", Buffer.alloc(MESSAGE_BYTES, 0xff)),
+		expected: letter("UNDECODABLE_PROTOBUF", ""),
+	},
+	{
+		row: 117,
+		what: "a byte more than 1 MiB",
+		doors: refusedByServer((world) => rawPublish(world, `PUB audit.events.acme ${1024 * 1024 + 1}\r\n`)),
+		expected: { code: "refused by NATS", says: /Maximum Payload Violation/ },
 	},
 	{
 		row: 117,

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startDoors } from "../../support/rpc-service.ts";
 import { BATCHES } from "./batch-rows.ts";
 import { CALLERS, sameText } from "./caller-rows.ts";
-import { type Answer, amiss, sendRest } from "./doors.ts";
+import { type Answer, amiss, openGrpc, sendConnect, sendGrpc, sendGrpcWeb, sendRest } from "./doors.ts";
 import { NATS } from "./nats-rows.ts";
 import { READS } from "./read-rows.ts";
 import type { Expected, RequestRow } from "./request-rows.ts";
@@ -43,6 +44,28 @@ test("a tenant of others cannot be told from one that nobody has, to the byte", 
 	const hidden = CALLERS.filter(({ expected }) => expected.reason === "TENANT_NOT_FOUND");
 	expect(hidden).toHaveLength(2);
 	for (const door of Object.keys(hidden[0]?.doors ?? {})) await expectSame(door, hidden);
+});
+
+test("where a retry helps, every door says after how long", async () => {
+	const doors = await startDoors({ limits: { inFlightBytes: 1 } });
+	const grpc = openGrpc(doors.grpcUrl);
+	const sending = { body: '{"event":{}}', key: doors.createKey("operator") };
+	const answers = await Promise.all([
+		sendConnect(doors.httpUrl, "WriteEvent", "application/json", sending),
+		sendGrpc(grpc, "WriteEvent", "application/grpc+json", sending),
+		sendGrpcWeb(doors.httpUrl, "WriteEvent", "application/grpc-web+json", sending),
+		sendRest(doors.httpUrl, "POST", "/v1/audit/events", sending),
+	]);
+	for (const answer of answers) {
+		expect(answer.refusal).toMatchObject({
+			code: "resource_exhausted",
+			reason: "IN_FLIGHT_BYTES",
+			retryAfterMs: 500,
+		});
+		expect(amiss(answer)).toEqual([]);
+	}
+	grpc.close();
+	await doors.close();
 });
 
 async function expectSame(door: string, rows: readonly RequestRow[]): Promise<void> {
