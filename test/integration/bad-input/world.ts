@@ -52,9 +52,12 @@ export async function openWorld(): Promise<World> {
 			const acks = await natsClient.publish(messages);
 			await untilDrained(natsClient);
 			const { rows } = await admin.query<DeadLetter>(
-				"SELECT stream_seq, position, reason, message, violations FROM audit.dead_letters ORDER BY stream_seq, position",
+				`SELECT stream_seq, position, reason, message, violations FROM audit.dead_letters
+				 WHERE stream_seq = ANY($1) ORDER BY stream_seq, position`,
+				[acks.map(({ seq }) => seq)],
 			);
-			return acks.map(({ seq }) => rows.filter((row) => row.stream_seq === String(seq)));
+			const bySeq = Map.groupBy(rows, ({ stream_seq }) => stream_seq);
+			return acks.map(({ seq }) => bySeq.get(String(seq)) ?? []);
 		},
 		async end() {
 			const { status } = await fetch(`${service.httpUrl}/livez`);
