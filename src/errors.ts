@@ -50,7 +50,8 @@ export class AuditError extends Error {
 export function invalidArgument(violations: Violation[], reason = "INVALID_EVENT"): AuditError {
 	const [first] = violations;
 	const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : "";
-	const message = first ? `${first.field}: ${first.message}${more}` : "invalid request";
+	const where = first?.field ? `${first.field}: ` : "";
+	const message = first ? `${where}${first.message}${more}` : "invalid request";
 	return new AuditError("invalid_argument", message, { reason, violations });
 }
 

@@ -51,7 +51,9 @@ export function admit(input: EventInput, admission: Admission): Admitted {
 	const stated = withDefaults(input);
 	const units = admitUnits(stated, admission.recordedBy, check);
 
-	let bytes = 0;
+	const statedFacts = factsUnit(stated);
+	// What the caller stated: the limit is the same whoever records it, through whichever door.
+	let bytes = Buffer.byteLength(statedFacts) - Buffer.byteLength(units.facts);
 	for (const unit of Object.values(units)) bytes += Buffer.byteLength(unit);
 	if (bytes > LIMITS.eventBytes) {
 		check.refuse("", `the event has ${bytes} bytes of content; the limit is ${LIMITS.eventBytes}`);
@@ -62,7 +64,7 @@ export function admit(input: EventInput, admission: Admission): Admitted {
 	const recordedAt = admission.now;
 	return {
 		ok: true,
-		event: { tenantId, id, occurredAt, recordedAt, kind, action, units, statedFacts: factsUnit(stated), bytes },
+		event: { tenantId, id, occurredAt, recordedAt, kind, action, units, statedFacts, bytes },
 	};
 }
 

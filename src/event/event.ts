@@ -45,7 +45,7 @@ export interface AuditEvent {
 	readonly units: Units;
 	/** `units.facts` without what differs between a retry and the first try (who recorded it, by which door). */
 	readonly statedFacts: string;
-	/** UTF-8 bytes of all units: what the size limit counts. */
+	/** UTF-8 bytes of all units as stated by the caller: what the size limit counts. */
 	readonly bytes: number;
 }
 

@@ -1,9 +1,9 @@
 /** The rules for text in events and in questions about them. Each gives what is wrong, or undefined; never the value. */
 
-/** Identifiers: no control characters, at most `limit` bytes of UTF-8. */
+/** Identifiers: no control characters (Unicode's Cc: with C1, one of which begins escape sequences), at most `limit` bytes. */
 export function faultOfId(value: string, limit: number): string | undefined {
 	// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-	if (/[\u0000-\u001f\u007f]/.test(value)) return "must not contain control characters";
+	if (/[\u0000-\u001f\u007f-\u009f]/.test(value)) return "must not contain control characters";
 	return faultOfSize(value, limit);
 }
 

@@ -17,6 +17,7 @@ function search(desc: DescMessage, bytes: Uint8Array, at: string): Violation | u
 			const [number, wireType] = reader.tag();
 			const field = desc.fields.find((candidate) => candidate.number === number);
 			if (!field || wireType !== WireType.LengthDelimited) {
+				if (field && isLengthDelimited(field)) return malformed(memberPath(at, field.name));
 				reader.skip(wireType, number);
 				continue;
 			}
@@ -32,12 +33,19 @@ function search(desc: DescMessage, bytes: Uint8Array, at: string): Violation | u
 	}
 }
 
+/** Whether its values are written as lengths and bytes. There are no maps in what is read here. */
+function isLengthDelimited({ message, scalar }: DescField): boolean {
+	return message !== undefined || scalar === ScalarType.STRING || scalar === ScalarType.BYTES;
+}
+
 function searchField(field: DescField, bytes: Uint8Array, at: string): Violation | undefined {
 	if (field.message && isReadable(field.message, bytes)) return undefined;
 	// What is in a Struct has no fixed places to name.
 	if (field.message?.typeName === "google.protobuf.Struct") return malformed(at);
 	if (field.message) return search(field.message, bytes, at) ?? malformed(at);
-	const isText = field.fieldKind !== "map" && field.scalar === ScalarType.STRING;
+	// Numbers come like this in lists only, packed.
+	if (!isLengthDelimited(field)) return field.fieldKind === "list" ? undefined : malformed(at);
+	const isText = field.scalar === ScalarType.STRING;
 	return isText && !isUtf8(bytes) ? { field: at, message: "must be valid UTF-8" } : undefined;
 }
 
@@ -54,8 +62,8 @@ function collectUnknownFields(desc: DescMessage, message: Message, at: string, f
 		found.push({ field: at, message: `has the field number ${no}, which this version does not know` });
 	}
 	for (const field of desc.fields) {
-		// Generated messages are plain objects with their fields as properties; Structs hold no fields of their own.
-		if (!field.message || field.message.typeName.startsWith("google.protobuf.")) continue;
+		// Generated messages are plain objects with their fields as properties; Structs are no messages here.
+		if (!field.message || field.message.typeName === "google.protobuf.Struct") continue;
 		const value = (message as unknown as Record<string, Message | Message[] | undefined>)[field.localName];
 		const path = memberPath(at, field.name);
 		if (!Array.isArray(value)) {

@@ -118,9 +118,10 @@ function decodeBatch(
 ): MessageItem[] {
 	const batch = json ? decodeBatchJson(origin.body) : decodeBatchBinary(origin.body);
 	if (!batch.ok) return [{ origin, input: undefined, refusal: undecodable(json, batch.violations) }];
-	if (batch.items.length === 0) return refuse("EMPTY_BATCH", "the batch holds no events");
+	const size = [{ field: "events", message: `must hold 1 to ${LIMITS.batchEvents} events` }];
+	if (batch.items.length === 0) return refuse("EMPTY_BATCH", "the batch holds no events", size);
 	if (batch.items.length > LIMITS.batchEvents) {
-		return refuse("BATCH_TOO_LARGE", `the batch holds more than ${LIMITS.batchEvents} events`);
+		return refuse("BATCH_TOO_LARGE", `the batch holds more than ${LIMITS.batchEvents} events`, size);
 	}
 	return batch.items.map(({ source, decoded }, position) => {
 		const itemOrigin = { ...origin, position, body: source };

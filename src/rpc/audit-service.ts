@@ -59,7 +59,7 @@ export class AuditServiceCalls {
 
 	async batchWrite(request: BatchWriteRequest, principal: Principal): Promise<BatchWriteResponse> {
 		authorize(principal, "batchWrite", tenantsOf(request.events));
-		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: "is unknown to this version" }]);
+		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: MODES_ALLOWED }]);
 		const atomic = request.mode === BatchWriteMode.ATOMIC;
 		const results = await this.#ingest.accept(request.events, writerOf(principal), { atomic });
 		return create(BatchWriteResponseSchema, { results: results.map(batchResult) });
@@ -97,6 +97,7 @@ function errorWithin(at: string, error: AuditError | undefined): AuditError {
 }
 
 const MODES: ReadonlySet<BatchWriteMode> = new Set(Object.values(BatchWriteMode));
+const MODES_ALLOWED = "must be BATCH_WRITE_MODE_PARTIAL or BATCH_WRITE_MODE_ATOMIC";
 
 function tenantsOf(events: readonly EventInput[]): Set<TenantId> {
 	return new Set(events.filter(({ tenantId }) => tenantId !== "").map(({ tenantId }) => tenantId as TenantId));

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { AuditError, type ErrorCode } from "../errors.ts";
+import { AuditError, type ErrorCode, invalidArgument, type Violation } from "../errors.ts";
 import {
 	BadRequest_FieldViolationSchema,
 	BadRequestSchema,
@@ -38,6 +38,13 @@ export function deadlineExceeded(): AuditError {
 	});
 }
 
+/** The error for what cannot be read as the request it should be, at every door. */
+export function malformedRequest(violations: Violation[]): AuditError {
+	return invalidArgument(violations, MALFORMED_REQUEST);
+}
+
+const MALFORMED_REQUEST = "MALFORMED_REQUEST";
+
 /** The reason of the one error whose status over REST is not its code's. */
 export const REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE";
 
@@ -73,12 +80,7 @@ export function asConnectError(error: unknown): ConnectError {
 	const audit = asAuditError(error);
 	const connect = new ConnectError(fit(audit.message), CODES[audit.code], undefined, [], audit.cause);
 	addErrorInfo(connect, audit.reason);
-	if (audit.violations.length > 0) {
-		const fieldViolations = audit.violations.map(({ field, message }) =>
-			create(BadRequest_FieldViolationSchema, { field: fit(field), description: fit(message) }),
-		);
-		connect.details.push({ desc: BadRequestSchema, value: { fieldViolations } });
-	}
+	if (audit.violations.length > 0) addViolations(connect, audit.violations);
 	if (audit.retryAfterMs !== undefined) {
 		connect.details.push({ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(audit.retryAfterMs) } });
 	}
@@ -87,57 +89,50 @@ export function asConnectError(error: unknown): ConnectError {
 
 /**
  * The last look at an error before Connect writes it, in place. Errors that Connect itself made get the shape of all
- * others: what a caller sent wrong is its fault and not an internal one, and every error has a reason.
+ * others: what a caller sent wrong is its fault and not an internal one, every error has a reason and says where, and none
+ * repeats a value.
  *
  * @param inTrailer details are to travel in a trailer, where only so much fits
+ * @param whereMalformed finds where a request that is no protobuf message stops being one
  */
-export function finishConnectError(error: ConnectError, { inTrailer }: { inTrailer: boolean }): void {
-	if (error.details.length === 0) {
-		const correction = CORRECTIONS.find(
-			({ code, text }) => (code ?? error.code) === error.code && text.test(error.rawMessage),
-		);
-		if (correction) {
-			const { code, message } = correction.as;
-			Object.assign(error, { code: code ?? error.code, rawMessage: message ?? error.rawMessage });
-		}
-		addErrorInfo(error, correction?.as.reason ?? nameOfCode(error.code).toUpperCase());
-	}
+export function finishConnectError(
+	error: ConnectError,
+	{ inTrailer, whereMalformed }: { inTrailer: boolean; whereMalformed: () => Violation },
+): void {
+	if (error.details.length === 0) addErrorInfo(error, correct(error, whereMalformed));
 	if (inTrailer) shortenViolations(error);
 }
 
-interface Correction {
-	/** Absent: whatever the code. */
-	readonly code?: Code;
-	readonly text: RegExp;
-	readonly as: { readonly code?: Code; readonly message?: string; readonly reason: string };
+/** @returns the error's reason */
+function correct(error: ConnectError, whereMalformed: () => Violation): string {
+	const text = error.rawMessage;
+	const violation = text.startsWith("parse binary") ? whereMalformed() : MALFORMED.find((each) => each.text.test(text));
+	if (violation) {
+		const [field, message] = [fit(violation.field || "request"), fit(violation.message)];
+		Object.assign(error, { code: Code.InvalidArgument, rawMessage: `${field}: ${message}` });
+		addViolations(error, [{ field, message }]);
+		return MALFORMED_REQUEST;
+	}
+	const other = OTHERS.find((each) => each.text.test(text));
+	if (other) Object.assign(error, { rawMessage: other.message });
+	return other?.reason ?? nameOfCode(error.code).toUpperCase();
 }
 
-const CORRECTIONS: readonly Correction[] = [
-	{
-		code: Code.Internal,
-		text: /^parse binary/,
-		as: { code: Code.InvalidArgument, message: "the request is not valid protobuf", reason: "MALFORMED_REQUEST" },
-	},
-	{
-		code: Code.InvalidArgument,
-		text: /^cannot decode|JSON/,
-		as: { message: "the request is not valid JSON of its type", reason: "MALFORMED_REQUEST" },
-	},
-	{
-		text: /^decompression failed/,
-		as: { code: Code.InvalidArgument, message: "the request is not valid gzip", reason: "MALFORMED_REQUEST" },
-	},
-	{
-		code: Code.ResourceExhausted,
-		text: /readMaxBytes/,
-		as: { message: TOO_LARGE, reason: REQUEST_TOO_LARGE },
-	},
-	{
-		text: /^protocol error|^received compressed envelope/,
-		as: { code: Code.InvalidArgument, reason: "MALFORMED_REQUEST" },
-	},
-	{ code: Code.InvalidArgument, text: /^timeout/, as: { reason: "MALFORMED_REQUEST" } },
-	{ code: Code.Unimplemented, text: /^unknown compression/, as: { reason: "UNSUPPORTED_COMPRESSION" } },
+/** What Connect says of requests that are none, and how we say it. */
+const MALFORMED: readonly (Violation & { text: RegExp })[] = [
+	{ text: /^cannot decode/, field: "", message: "is not valid JSON of its type" },
+	{ text: /^decompression failed/, field: "", message: "is not valid gzip" },
+	{ text: /invalid connect timeout/, field: "connect-timeout-ms", message: "must be 1 to 10 digits: milliseconds" },
+	{ text: /invalid grpc timeout/, field: "grpc-timeout", message: "must be 1 to 8 digits and one of H M S m u n" },
+	{ text: /^received compressed envelope/, field: "", message: "is marked as compressed, and no compression is named" },
+	{ text: /missing input message/, field: "", message: "must have one message, and has none" },
+	{ text: /extra input message/, field: "", message: "must have one message, and has more" },
+	{ text: /^protocol error/, field: "", message: "is cut off, or longer than it says" },
+];
+
+const OTHERS: readonly { text: RegExp; reason: string; message: string }[] = [
+	{ text: /readMaxBytes/, reason: REQUEST_TOO_LARGE, message: TOO_LARGE },
+	{ text: /^unknown compression/, reason: "UNSUPPORTED_COMPRESSION", message: "the only compression spoken is gzip" },
 ];
 
 /** What the log says of an error that ended a call. */
@@ -154,6 +149,13 @@ function nameOfCode(code: Code): string {
 
 function addErrorInfo(error: ConnectError, reason: string): void {
 	error.details.push({ desc: ErrorInfoSchema, value: { reason, domain: DOMAIN } });
+}
+
+function addViolations(error: ConnectError, violations: readonly Violation[]): void {
+	const fieldViolations = violations.map(({ field, message }) =>
+		create(BadRequest_FieldViolationSchema, { field: fit(field), description: fit(message) }),
+	);
+	error.details.push({ desc: BadRequestSchema, value: { fieldViolations } });
 }
 
 /** Texts travel in headers, which hold well-formed text of moderate length only. */

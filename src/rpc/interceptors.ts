@@ -2,13 +2,14 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import { ConnectError, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { authorize, type RpcName } from "../auth/permissions.ts";
-import { invalidArgument } from "../errors.ts";
+import type { Violation } from "../errors.ts";
 import { strictJsonText } from "../event/decode.ts";
 import { findUnknownFields } from "../event/wire-shape.ts";
 import { callKey } from "./call.ts";
 import { boundsKey } from "./call-bounds.ts";
-import { asConnectError, failureOf, finishConnectError } from "./errors.ts";
+import { asConnectError, failureOf, finishConnectError, malformedRequest } from "./errors.ts";
 import { answerBytesOf } from "./limits.ts";
+import { bodyKey, findMalformedIn } from "./malformed.ts";
 import { untilStopped } from "./until-stopped.ts";
 
 /**
@@ -34,7 +35,8 @@ export function requestGate(authenticator: Authenticator) {
 		context.signal.addEventListener("abort", () => {
 			const reason: unknown = context.signal.reason;
 			if (reason instanceof ConnectError) {
-				finishConnectError(reason, { inTrailer: context.protocolName === "grpc" });
+				const inTrailer = context.protocolName === "grpc";
+				finishConnectError(reason, { inTrailer, whereMalformed: () => findMalformedIn(context) });
 				call.failure = failureOf(reason);
 			} else if (isFault(reason)) {
 				call.failure = failureOf(asConnectError(reason));
@@ -61,8 +63,7 @@ export function strictJsonDecoder(desc: DescMessage): { decode(bytes?: Uint8Arra
 		decode(bytes = new Uint8Array()) {
 			const decoded = strictJsonText(desc, bytes);
 			if (decoded.ok) return decoded.input;
-			const violations = decoded.violations.map(({ field, message }) => ({ field: field || "request", message }));
-			throw asConnectError(invalidArgument(violations, "MALFORMED_REQUEST"));
+			throw asConnectError(malformedRequest(fromTheTop(decoded.violations)));
 		},
 	};
 }
@@ -103,9 +104,13 @@ function endStreamsWhen(stopping: AbortSignal): Interceptor {
 /** Fields this version does not know would be lost. JSON's are refused when it is read. */
 function refuseUnknownFields(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 	return async (request) => {
+		request.contextValues.delete(bodyKey);
 		const unknown = request.stream ? [] : findUnknownFields(request.method.input, request.message);
-		const violations = unknown.map(({ field, message }) => ({ field: field || "request", message }));
-		if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
+		if (unknown.length > 0) throw malformedRequest(fromTheTop(unknown));
 		return next(request);
 	};
+}
+
+function fromTheTop(violations: readonly Violation[]): Violation[] {
+	return violations.map(({ field, message }) => ({ field: field || "request", message }));
 }

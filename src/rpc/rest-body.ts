@@ -2,7 +2,7 @@ import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { invalidArgument } from "../errors.ts";
 import type { CallBounds } from "./call-bounds.ts";
-import { requestTooLarge } from "./errors.ts";
+import { malformedRequest, requestTooLarge } from "./errors.ts";
 import { RPC_LIMITS } from "./limits.ts";
 
 const gunzipped = promisify(gunzip);
@@ -26,6 +26,6 @@ export async function readBody(bounds: CallBounds, encoding = "identity"): Promi
 	if (!isCompressed) return bytes;
 	return gunzipped(bytes, { maxOutputLength: RPC_LIMITS.requestBytes }).catch((error: NodeJS.ErrnoException) => {
 		if (error.code === "ERR_BUFFER_TOO_LARGE") throw requestTooLarge();
-		throw invalidArgument([{ field: "body", message: "is not valid gzip" }], "MALFORMED_REQUEST");
+		throw malformedRequest([{ field: "body", message: "is not valid gzip" }]);
 	});
 }

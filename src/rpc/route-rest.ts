@@ -1,7 +1,7 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { authorize } from "../auth/permissions.ts";
-import { AuditError, invalidArgument } from "../errors.ts";
+import { AuditError } from "../errors.ts";
 import { type Decoded, decodeEventJson, decodeJson } from "../event/decode.ts";
 import { memberPath } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
@@ -18,7 +18,7 @@ import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
 import { type Budgets, CallBounds } from "./call-bounds.ts";
-import { asAuditError } from "./errors.ts";
+import { asAuditError, malformedRequest } from "./errors.ts";
 import { answerBytesOf, type DoorLimits, deadlineOf } from "./limits.ts";
 import { readBody } from "./rest-body.ts";
 import { restJson } from "./rest-json.ts";
@@ -98,7 +98,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 	const query: RestMethod = {
 		rpc: "query",
 		async run({ call, params }) {
-			const request = taken(readParams(QueryRequestSchema, params), "INVALID_REQUEST");
+			const request = taken(readParams(QueryRequestSchema, params));
 			return restJson(QueryResponseSchema, await calls.query(request, principalOf(call)));
 		},
 	};
@@ -106,7 +106,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		rpc: "writeEvent",
 		async run({ call, params, readBody }) {
 			refuseParams(params);
-			const event = taken(decodeEventJson(await readBody()), "INVALID_EVENT");
+			const event = taken(decodeEventJson(await readBody()));
 			const request = create(WriteEventRequestSchema, { event });
 			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, principalOf(call), ""));
 		},
@@ -115,14 +115,14 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		rpc: "batchWrite",
 		async run({ call, params, readBody }) {
 			refuseParams(params);
-			const request = taken(decodeJson(BatchWriteRequestSchema, await readBody()), "INVALID_REQUEST");
+			const request = taken(decodeJson(BatchWriteRequestSchema, await readBody()));
 			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, principalOf(call)));
 		},
 	};
 	const getEvent: RestMethod = {
 		rpc: "getEvent",
 		async run({ call, params, id }) {
-			const request = taken(readParams(GetEventRequestSchema, withId(params, id)), "INVALID_REQUEST");
+			const request = taken(readParams(GetEventRequestSchema, withId(params, id)));
 			const { event } = await calls.getEvent(request, principalOf(call));
 			if (!event) throw new Error("GetEvent answered without an event");
 			return restJson(EventSchema, event);
@@ -158,7 +158,7 @@ function withId(params: URLSearchParams, encoded: string): URLSearchParams {
 	try {
 		all.append("id", decodeURIComponent(encoded));
 	} catch {
-		throw invalidArgument([{ field: "id", message: "must be a UUID" }], "INVALID_REQUEST");
+		throw malformedRequest([{ field: "id", message: "must be a UUID" }]);
 	}
 	return all;
 }
@@ -168,14 +168,11 @@ function refuseParams(params: URLSearchParams): void {
 		field: memberPath("", name),
 		message: "is not a parameter of this route",
 	}));
-	if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
+	if (violations.length > 0) throw malformedRequest(violations);
 }
 
 /** What was decoded, or the error for what was wrong with it. */
-function taken<T>(decoded: Decoded<T>, reason: string): T {
+function taken<T>(decoded: Decoded<T>): T {
 	if (decoded.ok) return decoded.input;
-	throw invalidArgument(
-		decoded.violations.map(({ field, message }) => ({ field: field || "body", message })),
-		reason,
-	);
+	throw malformedRequest(decoded.violations.map(({ field, message }) => ({ field: field || "body", message })));
 }

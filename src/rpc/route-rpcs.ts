@@ -1,4 +1,9 @@
-import { type ConnectRouter, type ConnectRouterOptions, createConnectRouter } from "@connectrpc/connect";
+import {
+	type ConnectRouter,
+	type ConnectRouterOptions,
+	type ContextValues,
+	createConnectRouter,
+} from "@connectrpc/connect";
 import {
 	compressionGzip,
 	universalRequestFromNodeRequest,
@@ -14,6 +19,7 @@ import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
+import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
@@ -59,8 +65,9 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 		const bounds = new CallBounds(request, response, call, { ms, budgets });
 		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
+		const isCompressed = takeCodings(universal.header);
 		const isStream = methodKind === "client_streaming" || methodKind === "bidi_streaming";
-		const body = bodyOf(bounds, { isCompressed: takeCodings(universal.header), isStream });
+		const body = bodyOf(bounds, { isCompressed, isStream, header: universal.header, context });
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
 			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
@@ -120,19 +127,19 @@ const CODINGS = ["content-encoding", "grpc-encoding", "connect-content-encoding"
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
 async function* bodyOf(
 	bounds: CallBounds,
-	{ isCompressed, isStream }: { isCompressed: boolean; isStream: boolean },
+	call: { isCompressed: boolean; isStream: boolean; header: Headers; context: ContextValues },
 ): AsyncIterable<Uint8Array> {
-	const limits = { maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES, isCompressed };
+	const limits = { maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES, isCompressed: call.isCompressed };
 	try {
-		if (isStream) yield* bounds.readStream(limits);
-		else yield await bounds.readBody(limits);
+		if (call.isStream) return yield* bounds.readStream(limits);
+		const bytes = await bounds.readBody(limits);
+		if (call.header.get("content-type")?.startsWith("application/grpc")) refuseReservedFlags(bytes);
+		call.context.set(bodyKey, bytes);
+		yield bytes;
 	} catch (error) {
 		throw asConnectError(error);
 	}
 }
-
-/** What gRPC puts around a message. Connect measures the message itself. */
-const ENVELOPE_BYTES = 5;
 
 /**
  * A Connect GET carries its request in the URL. If that is to be base64 and is not, Connect fails with an internal error;

@@ -12,7 +12,7 @@ import { type Doors, type ListenOptions, listen } from "../../src/rpc/listen.ts"
 import { type RunningServer, startServer } from "../../src/server.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts";
 
-/** The whole service in this process, on a database of its own, without the NATS door. */
+/** The whole service in this process, on a database of its own. */
 export interface RpcService extends RunningServer {
 	readonly database: TestDatabase;
 	/** Makes a key and returns its text. */
@@ -21,8 +21,12 @@ export interface RpcService extends RunningServer {
 	end(): Promise<void>;
 }
 
-/** The service with a database. Tenants are created by the first write to them. */
-export async function startRpcService(): Promise<RpcService> {
+/**
+ * The service with a database. Tenants are created by the first write to them.
+ *
+ * @param natsUrl without it there is no NATS door
+ */
+export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): Promise<RpcService> {
 	const database = await createTestDatabase();
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -33,6 +37,7 @@ export async function startRpcService(): Promise<RpcService> {
 		AUDIT_DRAIN_NOTICE_MS: "0",
 		// Idle connections are the tests' own, and are not waited for.
 		AUDIT_DRAIN_MS: "500",
+		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
 	});
 	const server = await startServer(config, createLogger("silent"));
 	return {

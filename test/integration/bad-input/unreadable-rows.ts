@@ -1,0 +1,105 @@
+import {
+	type EventRow,
+	inBoth,
+	inJson,
+	lengthDelimited,
+	malformed,
+	now,
+	utf8,
+	varint,
+	withBytes,
+} from "./event-forms.ts";
+
+/** Bytes and texts that are no event. */
+export const UNREADABLE: readonly EventRow[] = [
+	{ row: 7, what: "JSON cut off", event: { json: '{"action":"s3cret' }, refused: { kind: "syntax", fields: [""] } },
+	{ row: 7, what: "no JSON at all", event: { json: "s3cret" }, refused: { kind: "syntax", fields: [""] } },
+	...["[]", "1", '"s3cret"', "true"].map(
+		(json): EventRow => ({ row: 8, what: `${json} for an event`, event: { json }, refused: malformed("") }),
+	),
+	{ row: 9, what: "protobuf cut off", event: { bytes: Buffer.from([0x1a, 50, 1]) }, refused: malformed("") },
+	{ row: 9, what: "an endless varint", event: { bytes: Buffer.alloc(12, 0xff) }, refused: malformed("") },
+	{ row: 9, what: "a field number 0", event: withBytes(Buffer.of(0, 0)), refused: malformed("") },
+	{ row: 9, what: "a group that does not end", event: withBytes(Buffer.of(0x0b)), refused: malformed("id") },
+	{ row: 9, what: "a number for a text", event: withBytes(varint(3, 5)), refused: malformed("action") },
+	{
+		row: 9,
+		what: "an actor cut off",
+		event: withBytes(lengthDelimited(5, Buffer.of(0x12, 9, 1))),
+		refused: malformed("actor"),
+	},
+	{
+		row: 10,
+		what: "text that is not UTF-8",
+		event: withBytes(lengthDelimited(15, Buffer.of(0xff, 0xfe))),
+		refused: { ...malformed("description"), says: /valid UTF-8/ },
+	},
+	{
+		row: 10,
+		what: "a text far down that is not UTF-8",
+		event: withBytes(lengthDelimited(12, lengthDelimited(2, Buffer.of(0xc3, 0x28)))),
+		refused: { ...malformed("related_resources[0].id"), says: /valid UTF-8/ },
+	},
+	{ row: 29, what: "unknown JSON fields", event: inJson('"colour":"s3cret"'), refused: malformed("colour") },
+	{
+		row: 29,
+		what: "unknown JSON fields far down",
+		event: inJson('"primary_resource":{"id":"x","kind":1},"context":{"ip":"s3cret"}'),
+		refused: malformed("primary_resource.kind", "context.ip"),
+	},
+	{ row: 30, what: "an unknown protobuf field", event: withBytes(varint(99, 1)), refused: malformed("") },
+	{
+		row: 30,
+		what: "an unknown protobuf field of the actor",
+		event: withBytes(lengthDelimited(5, lengthDelimited(99, utf8("s3cret")))),
+		refused: malformed("actor"),
+	},
+	{
+		row: 30,
+		what: "an unknown protobuf field of a time",
+		event: withBytes(lengthDelimited(4, varint(1, now().seconds), varint(99, 1))),
+		refused: malformed("occurred_at"),
+	},
+	{
+		row: 31,
+		what: "a name given twice",
+		event: inJson('"source":"a","source":"s3cret"'),
+		refused: malformed("source"),
+	},
+	{
+		row: 31,
+		what: "a name given twice, in two spellings",
+		event: inJson('"retention_class":"a","retentionClass":"a"'),
+		refused: malformed("retention_class"),
+	},
+	{
+		row: 31,
+		what: "a key of the metadata given twice, once escaped",
+		event: inJson('"metadata":{"l":[{"a":1,"\\u0061":"s3cret"}]}'),
+		refused: malformed("metadata.l[0].a"),
+	},
+	{
+		row: 32,
+		what: "wrong types everywhere, all told at once",
+		event: inJson('"description":1,"metadata":[],"on_behalf_of":{},"schema_version":1.5,"occurred_at":5,"context":"x"'),
+		refused: malformed("description", "metadata", "on_behalf_of", "schema_version", "occurred_at", "context"),
+	},
+	{
+		row: 32,
+		what: "an unknown severity",
+		event: inJson('"severity":"S3CRET"'),
+		refused: { ...malformed("severity"), says: /one of SEVERITY_UNSPECIFIED, .*SEVERITY_SECURITY$/ },
+	},
+	{
+		row: 32,
+		what: "an unknown category, outcome and type of actor",
+		event: inJson('"category":"AUTH","outcome":"outcome_denied","on_behalf_of":[{"id":"x","type":"HUMAN"}]'),
+		refused: { ...malformed("category", "outcome", "on_behalf_of[0].type"), says: /CATEGORY_AUTH, .*CATEGORY_OTHER$/ },
+	},
+	{
+		row: 32,
+		what: "enum numbers of a later version",
+		event: inBoth('"severity":99,"category":4711'),
+		comesBack: ['"severity":99', '"category":4711'],
+	},
+];
