@@ -68,6 +68,16 @@ export const SETTINGS = {
 		fallback: "false",
 		parse: parseBoolean,
 	},
+	NATS_SERVER_BIN: {
+		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
+		optional: true,
+		parse: (text) => text,
+	},
+	XDG_CACHE_HOME: {
+		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
+		optional: true,
+		parse: (text) => text,
+	},
 } as const satisfies Record<string, Setting<unknown>>;
 
 type SettingName = keyof typeof SETTINGS;
@@ -107,6 +117,50 @@ export function loadConfig(env: Environment): Config {
 	if (problems.length > 0)
 		throw new Error(`the configuration has ${problems.length} problem(s):\n  ${problems.join("\n  ")}`);
 	return Object.freeze(config);
+}
+
+/** One setting as it stands in an environment, fit to be shown: nothing secret is in it. */
+export interface ShownSetting {
+	readonly name: string;
+	/** Empty where it is not set. */
+	readonly value: string;
+	readonly from: "environment" | "file" | "default" | "not set";
+	/** What is wrong with it; undefined: nothing. */
+	readonly problem: string | undefined;
+}
+
+/** Every setting there is, as `loadConfig` would read it. */
+export function showSettings(env: Environment): ShownSetting[] {
+	return Object.keys(SETTINGS).map((key) => {
+		const name = key as SettingName;
+		const setting: Setting<unknown> = SETTINGS[name];
+		try {
+			const text = given(env, name);
+			const shown = text ?? setting.fallback;
+			if (shown === undefined)
+				return { name, value: "", from: "not set", problem: setting.optional ? undefined : "is required" };
+			const from = text === undefined ? "default" : env[name] ? "environment" : "file";
+			return { name, value: setting.secret ? redacted(shown) : shown, from, problem: problemOf(setting, shown) };
+		} catch (error) {
+			return { name, value: "", from: env[name] ? "environment" : "file", problem: (error as Error).message };
+		}
+	});
+}
+
+function problemOf(setting: Setting<unknown>, text: string): string | undefined {
+	try {
+		setting.parse(text);
+		return undefined;
+	} catch (error) {
+		return (error as Error).message;
+	}
+}
+
+/** Of a URL all but user, password and parameters, where passwords may stand, too; of any other secret its length. */
+function redacted(secret: string): string {
+	const parts = secret.split(",").map((part) => /^([a-z+]+:\/\/)(?:[^/?#]*@)?([^@?#]*)/i.exec(part));
+	if (parts.some((part) => part === null)) return `(${secret.length} characters)`;
+	return parts.map((part) => `${part?.[1]}${part?.[2]}`).join(",");
 }
 
 /** One setting as text, from NAME or (secrets) the file NAME_FILE; an empty one counts as not given. */
