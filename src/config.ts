@@ -156,11 +156,17 @@ function problemOf(setting: Setting<unknown>, text: string): string | undefined 
 	}
 }
 
-/** Of a URL all but user, password and parameters, where passwords may stand, too; of any other secret its length. */
+/** Of URLs all but user, password and parameters, where passwords may stand, too; of any other secret its length. */
 function redacted(secret: string): string {
-	const parts = secret.split(",").map((part) => /^([a-z+]+:\/\/)(?:[^/?#]*@)?([^@?#]*)/i.exec(part));
-	if (parts.some((part) => part === null)) return `(${secret.length} characters)`;
-	return parts.map((part) => `${part?.[1]}${part?.[2]}`).join(",");
+	const shown = secret.split(",").map(publicPart);
+	return shown.includes(undefined) ? `(${secret.length} characters)` : shown.join(",");
+}
+
+function publicPart(url: string): string | undefined {
+	if (!URL.canParse(url)) return undefined;
+	const { protocol, host, pathname } = new URL(url);
+	// A password with a slash in it that should have been written as %2F reaches into the path.
+	return host === "" || pathname.includes("@") ? undefined : `${protocol}//${host}${pathname}`;
 }
 
 /** One setting as text, from NAME or (secrets) the file NAME_FILE; an empty one counts as not given. */

@@ -4,7 +4,7 @@ import { type CommandLine, EXIT } from "./command-line.ts";
 import { addExamples } from "./examples.ts";
 import { type Format, type Listing, outputOption, printList } from "./output/listing.ts";
 
-const CONFIG: Listing<ShownSetting> = {
+export const CONFIG: Listing<ShownSetting> = {
 	nothing: "no settings",
 	table: {
 		columns: [

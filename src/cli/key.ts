@@ -74,7 +74,7 @@ function tenantsOf({ tenant, allTenants }: CreateOptions): TenantId[] | "all" {
 	return good;
 }
 
-const KEYS: Listing<ApiKeyInfo> = {
+export const KEYS: Listing<ApiKeyInfo> = {
 	nothing: "no keys; `auditlog key create` makes one",
 	table: {
 		columns: [

@@ -76,20 +76,10 @@ const COMMANDS: Record<string, CommandEntry> = {
  * @throws what no command expects: programmer errors
  */
 export async function runCommandLine(args: readonly string[], commandLine: CommandLine): Promise<number> {
-	const program = newProgram(commandLine);
 	const [first, second] = args.filter((arg) => !arg.startsWith("-"));
 	const named = first === "help" ? second : first;
-	for (const [name, { summary, group, load, hidden }] of Object.entries(COMMANDS)) {
-		const command = program
-			.command(name, { hidden: hidden ?? false })
-			.description(summary)
-			.helpGroup(GROUPS[group]);
-		// Completion is made of all of them.
-		if (name === named || named === "completion") (await load())(command, commandLine);
-	}
-	program.hook("preAction", () => {
-		commandLine.noColour = program.opts<{ color: boolean }>().color === false;
-	});
+	// Completion is made of all of them.
+	const program = await loadProgram(commandLine, (name) => name === named || named === "completion");
 	try {
 		await program.parseAsync(args, { from: "user" });
 		return commandLine.exitCode;
@@ -100,6 +90,22 @@ export async function runCommandLine(args: readonly string[], commandLine: Comma
 		commandLine.stderr.write(`${describeError(error)}\n${demoTenants(error, commandLine)}`);
 		return error instanceof UsageError ? EXIT.usage : EXIT.failed;
 	}
+}
+
+/** The program with all its commands: those that are wanted as a whole, of the others the name and what it is for. */
+export async function loadProgram(commandLine: CommandLine, isWanted: (name: string) => boolean): Promise<Command> {
+	const program = newProgram(commandLine);
+	for (const [name, { summary, group, load, hidden }] of Object.entries(COMMANDS)) {
+		const command = program
+			.command(name, { hidden: hidden ?? false })
+			.description(summary)
+			.helpGroup(GROUPS[group]);
+		if (isWanted(name)) (await load())(command, commandLine);
+	}
+	program.hook("preAction", () => {
+		commandLine.noColour = program.opts<{ color: boolean }>().color === false;
+	});
+	return program;
 }
 
 /** Whoever tries out `make run` does not know yet which tenants there are. */

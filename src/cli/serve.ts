@@ -27,7 +27,7 @@ export function serve(command: Command, commandLine: CommandLine): void {
 	addExamples(
 		command,
 		["with the settings of the environment", "auditlog serve"],
-		["on free ports, with less to read", "HTTP_PORT=0 GRPC_PORT=0 LOG_LEVEL=warn auditlog serve"],
+		["on free ports, which it says when it listens", "HTTP_PORT=0 GRPC_PORT=0 auditlog serve"],
 	);
 }
 

@@ -59,7 +59,7 @@ async function withTenants<T>({ databaseUrl, keys }: Owner, use: (tenants: Tenan
 	}
 }
 
-const TENANTS: Listing<TenantInfo> = {
+export const TENANTS: Listing<TenantInfo> = {
 	nothing: "no tenants; `auditlog tenant create` makes one",
 	table: {
 		columns: [

@@ -9,13 +9,14 @@ export function bashCompletion(tree: readonly CompletedCommand[]): string {
 		),
 	);
 	const words = tree.map(({ path, words: named, options }) => {
-		const all = [...named.map(({ word }) => word), ...options.flatMap(({ flags }) => flags.slice(-1))];
-		return `\t\t\t${quoted(path)}) words=${quoted(all.join(" "))} ;;\n`;
+		const flags = options.flatMap((option) => option.flags.slice(-1));
+		const all = quoted(named.map(({ word }) => word).join(" "));
+		return `\t\t\t${quoted(path)}) words=${all} flags=${quoted(flags.join(" "))} ;;\n`;
 	});
 	// Where there is nothing to offer, -o default offers files.
 	return `# auditlog: completion for bash, made by \`auditlog completion bash\`
 _auditlog() {
-	local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}" at="" words="" i
+	local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}" at="" words="" flags="" i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case "$at \${COMP_WORDS[i]}" in
 			${steps(tree).map(quoted).join("|")}) at="\${at:+$at }\${COMP_WORDS[i]}" ;;
@@ -25,7 +26,8 @@ _auditlog() {
 ${values.join("")}		*) case "$at" in
 ${words.join("")}		esac ;;
 	esac
-	COMPREPLY=($(compgen -W "$words" -- "$cur"))
+	[[ "$cur" == -* ]] && words="$flags"
+	COMPREPLY=($(compgen -W "$words" -- "$cur")) || true
 }
 complete -o bashdefault -o default -F _auditlog auditlog
 `;

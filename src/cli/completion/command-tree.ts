@@ -1,4 +1,4 @@
-import type { Argument, Command, Option } from "commander";
+import type { Command, Option } from "commander";
 
 /** What can be completed after a command: its sub-commands, arguments and options. */
 export interface CompletedCommand {
@@ -24,27 +24,25 @@ export interface CompletedOption {
 
 /** Every command of a program, as its help shows them: what is hidden there is not completed. */
 export function commandTree(program: Command): CompletedCommand[] {
-	const root = visit(program, "");
-	const help = { path: "help", words: root[0]?.words ?? [], options: [] };
-	return [...root.filter(({ path }) => path !== "help"), help];
+	// Of the program's own options those that are good after any command, too.
+	const everywhere = program.options.filter((option) => option.attributeName() !== "version").map(optionOf);
+	const [root, ...commands] = visit(program, "", everywhere);
+	if (!root) throw new Error("a program is a command itself");
+	const help = { path: "help", words: root.words, options: [] };
+	return [root, ...commands.filter(({ path }) => path !== "help"), help];
 }
 
-function visit(command: Command, path: string): CompletedCommand[] {
+function visit(command: Command, path: string, everywhere: CompletedOption[]): CompletedCommand[] {
 	const help = command.createHelp();
 	const children = help.visibleCommands(command);
-	const words = [
-		...children.map((child) => ({ word: child.name(), description: child.description() })),
-		...command.registeredArguments.flatMap((argument: Argument) =>
-			(argument.argChoices ?? []).map((word) => ({ word, description: argument.description })),
-		),
-	];
-	const options = [...help.visibleOptions(command), ...help.visibleGlobalOptions(command)].map(optionOf);
-	// What a sub-command takes from its parents is what `--no-color` is: good anywhere.
-	const inherited = command.parent
-		? command.parent.options.filter(({ long }) => long === "--no-color").map(optionOf)
-		: [];
-	const own = { path, words, options: [...options, ...inherited] };
-	return [own, ...children.flatMap((child) => visit(child, path ? `${path} ${child.name()}` : child.name()))];
+	const choices = command.registeredArguments.flatMap(({ argChoices = [], description }) =>
+		argChoices.map((word) => ({ word, description })),
+	);
+	const words = [...children.map((child) => ({ word: child.name(), description: child.description() })), ...choices];
+	const own = help.visibleOptions(command).map(optionOf);
+	const options = command.parent ? [...own, ...everywhere] : own;
+	const below = children.flatMap((child) => visit(child, `${path} ${child.name()}`.trim(), everywhere));
+	return [{ path, words, options }, ...below];
 }
 
 function optionOf({ short, long, description, required, optional, argChoices }: Option): CompletedOption {
