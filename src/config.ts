@@ -95,6 +95,16 @@ export const SETTINGS = {
 		fallback: "2000",
 		parse: parseCount(0, 3_600_000),
 	},
+	NATS_SERVER_BIN: {
+		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
+		optional: true,
+		parse: (text) => text,
+	},
+	XDG_CACHE_HOME: {
+		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
+		optional: true,
+		parse: (text) => text,
+	},
 } as const satisfies Record<string, Setting<unknown>>;
 
 type SettingName = keyof typeof SETTINGS;
@@ -138,6 +148,56 @@ export function loadConfig(env: Environment): Config {
 	if (problems.length > 0)
 		throw new Error(`the configuration has ${problems.length} problem(s):\n  ${problems.join("\n  ")}`);
 	return Object.freeze(config);
+}
+
+/** One setting as it stands in an environment, fit to be shown: nothing secret is in it. */
+export interface ShownSetting {
+	readonly name: string;
+	/** Empty where it is not set. */
+	readonly value: string;
+	readonly from: "environment" | "file" | "default" | "not set";
+	/** What is wrong with it; undefined: nothing. */
+	readonly problem: string | undefined;
+}
+
+/** Every setting there is, as `loadConfig` would read it. */
+export function showSettings(env: Environment): ShownSetting[] {
+	return Object.keys(SETTINGS).map((key) => {
+		const name = key as SettingName;
+		const setting: Setting<unknown> = SETTINGS[name];
+		try {
+			const text = given(env, name);
+			const shown = text ?? setting.fallback;
+			if (shown === undefined)
+				return { name, value: "", from: "not set", problem: setting.optional ? undefined : "is required" };
+			const from = text === undefined ? "default" : env[name] ? "environment" : "file";
+			return { name, value: setting.secret ? redacted(shown) : shown, from, problem: problemOf(setting, shown) };
+		} catch (error) {
+			return { name, value: "", from: env[name] ? "environment" : "file", problem: (error as Error).message };
+		}
+	});
+}
+
+function problemOf(setting: Setting<unknown>, text: string): string | undefined {
+	try {
+		setting.parse(text);
+		return undefined;
+	} catch (error) {
+		return (error as Error).message;
+	}
+}
+
+/** Of URLs all but user, password and parameters, where passwords may stand, too; of any other secret its length. */
+function redacted(secret: string): string {
+	const shown = secret.split(",").map(publicPart);
+	return shown.includes(undefined) ? `(${secret.length} characters)` : shown.join(",");
+}
+
+function publicPart(url: string): string | undefined {
+	if (!URL.canParse(url)) return undefined;
+	const { protocol, host, pathname } = new URL(url);
+	// A password with a slash in it that should have been written as %2F reaches into the path.
+	return host === "" || pathname.includes("@") ? undefined : `${protocol}//${host}${pathname}`;
 }
 
 /** One setting as text, from NAME or (secrets) the file NAME_FILE; an empty one counts as not given. */

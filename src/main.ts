@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Nothing is imported statically: an older Node must get as far as the message below.
+// Nothing but types is imported statically: an older Node must get as far as the message below.
+import type { CommandLine } from "./cli/command-line.ts";
 
 const OLDEST_NODE = 24;
 
@@ -12,21 +13,27 @@ process.on("uncaughtException", (error) => void crash(error));
 process.on("unhandledRejection", (error) => void crash(error));
 // The reader went away (`auditlog query | head`): there is nobody left to tell anything.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-	if (error.code === "EPIPE") process.exit(0);
-	void crash(error);
+	if (error.code !== "EPIPE") void crash(error);
+	else if (commandLine.onReaderGone) commandLine.onReaderGone();
+	else process.exit(0);
+});
+// Whoever does not read what went wrong still gets the exit code.
+process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+	if (error.code !== "EPIPE") void crash(error);
 });
 
 const { processEnvironment } = await import("./config.ts");
 const { runCommandLine } = await import("./cli/program.ts");
 
-const exitCode = await runCommandLine(process.argv.slice(2), {
+const commandLine: CommandLine = {
 	env: processEnvironment(),
 	stdin: process.stdin,
 	stdout: process.stdout,
 	stderr: process.stderr,
 	exitCode: 0,
 	untilStopped: stopOnSignals(),
-});
+};
+const exitCode = await runCommandLine(process.argv.slice(2), commandLine);
 await flushed(process.stdout);
 await flushed(process.stderr);
 // Idle connections must not keep a finished command waiting.

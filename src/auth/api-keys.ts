@@ -61,9 +61,7 @@ export async function createApiKey(admin: pg.ClientBase, keys: DerivedKeys, spec
 	const key = spec.key ?? newApiKey();
 	const tenantIds = spec.tenants === "all" ? null : [...spec.tenants];
 	if (tenantIds?.length === 0) throw new Error("a key must name a tenant at least, or all of them");
-	await admin.query("BEGIN");
-	try {
-		await admin.query("SET LOCAL ROLE audit_owner");
+	await asAuditOwner(admin, async () => {
 		const { rowCount } = await admin.query(
 			`INSERT INTO audit.api_keys (id, secret_hash, name, role, tenant_ids) VALUES ($1, $2, $3, $4, $5)
 			 ON CONFLICT (id) DO UPDATE SET name = excluded.name, role = excluded.role, tenant_ids = excluded.tenant_ids
@@ -72,10 +70,54 @@ export async function createApiKey(admin: pg.ClientBase, keys: DerivedKeys, spec
 		);
 		// Another secret under the same id would take that key's place.
 		if (rowCount !== 1) throw new Error("there is another key with this id; make a new one");
+	});
+	return formatApiKey(key);
+}
+
+/** What may be shown of a key: neither its secret, which is not stored, nor the hash of it. */
+export interface ApiKeyInfo {
+	readonly id: string;
+	readonly name: string;
+	readonly role: Role;
+	readonly tenants: readonly string[] | "all";
+	readonly createdAt: Date;
+}
+
+/** Every key there is, the oldest first. @param admin as for `createApiKey` */
+export async function listApiKeys(admin: pg.ClientBase): Promise<ApiKeyInfo[]> {
+	return asAuditOwner(admin, async () => {
+		const { rows } = await admin.query<Omit<ApiKeyInfo, "tenants"> & { tenantIds: string[] | null }>(
+			`SELECT id, name, role, tenant_ids AS "tenantIds", created_at AS "createdAt"
+			 FROM audit.api_keys ORDER BY created_at, id`,
+		);
+		return rows.map(({ tenantIds, ...info }) => ({ ...info, tenants: tenantIds ?? "all" }));
+	});
+}
+
+/**
+ * Takes a key away. Services that know it take it for `KEY_KEPT_MS` more.
+ *
+ * @param admin as for `createApiKey`
+ * @returns the key's name, or undefined if there is none with this id
+ */
+export async function revokeApiKey(admin: pg.ClientBase, id: string): Promise<string | undefined> {
+	return asAuditOwner(admin, async () => {
+		const { rows } = await admin.query<{ name: string }>("DELETE FROM audit.api_keys WHERE id = $1 RETURNING name", [
+			id,
+		]);
+		return rows[0]?.name;
+	});
+}
+
+async function asAuditOwner<T>(admin: pg.ClientBase, work: () => Promise<T>): Promise<T> {
+	await admin.query("BEGIN");
+	try {
+		await admin.query("SET LOCAL ROLE audit_owner");
+		const result = await work();
 		await admin.query("COMMIT");
+		return result;
 	} catch (error) {
 		await admin.query("ROLLBACK").catch(() => {});
 		throw error;
 	}
-	return formatApiKey(key);
 }

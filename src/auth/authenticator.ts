@@ -16,7 +16,7 @@ export interface StoredApiKey {
 export type FindApiKey = (id: string) => Promise<StoredApiKey | undefined>;
 
 /** How long a key that was changed or taken away may still work, and a new one not yet. */
-const FOUND_MS = 30_000;
+export const KEY_KEPT_MS = 30_000;
 const MISSING_MS = 5_000;
 /** Keys found and keys not found are kept apart: made-up ids cannot push real ones out. */
 const CACHED_KEYS = 10_000;
@@ -32,7 +32,7 @@ const LOOKUPS = 64;
 export class Authenticator {
 	readonly #find: FindApiKey;
 	readonly #keys: DerivedKeys;
-	readonly #found = new ExpiringMap<StoredApiKey>(FOUND_MS, CACHED_KEYS);
+	readonly #found = new ExpiringMap<StoredApiKey>(KEY_KEPT_MS, CACHED_KEYS);
 	readonly #missing = new ExpiringMap<true>(MISSING_MS, CACHED_KEYS);
 	readonly #underWay = new Map<string, Promise<StoredApiKey | undefined>>();
 

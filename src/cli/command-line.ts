@@ -10,6 +10,13 @@ export interface CommandLine {
 	readonly stderr: Terminal;
 	/** What the process ends with if nothing is thrown: EXIT.ok unless a command says otherwise. */
 	exitCode: number;
+	/** `--no-color`. */
+	noColour?: boolean;
+	/**
+	 * What a command that goes on without a reader of its output does when that goes away (`| head`): the output of
+	 * `write` is not its work. Without it the process ends at once, exit code 0.
+	 */
+	onReaderGone?: () => void;
 	/**
 	 * Resolves when the process is asked to stop (SIGINT, SIGTERM). Whoever calls this stops by itself; without it the
 	 * first signal ends the process.
@@ -23,7 +30,7 @@ export interface Terminal extends Writable {
 	readonly columns?: number;
 }
 
-/** The exit codes, as `--help` documents them. `verify` gives its own meaning to them. */
+/** The exit codes, as `--help` and docs/cli.md document them. `verify` gives its own meaning to 1 and 2. */
 export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 
 /** Adds arguments, options, help and action to the command of one file. */

@@ -17,6 +17,7 @@ import { UsageError } from "./command-line.ts";
 import { parseWord } from "./enum-words.ts";
 import { parseResource } from "./resource-option.ts";
 import { parseTime } from "./time-option.ts";
+import { violationText } from "./violation-text.ts";
 
 /** An event as options. What its rules are, the service says. */
 export interface EventFlags {
@@ -91,8 +92,9 @@ function membersOfJson({ metadata, changes }: EventFlags): Partial<Pick<Event, "
 	if (changes !== undefined) members.push(`"changes":${jsonText("--changes", changes)}`);
 	const decoded = decodeEventJson(`{${members.join(",")}}`);
 	if (!decoded.ok) {
-		const listed = decoded.violations.map(({ field, message }) => `--${field}: ${message}`);
-		throw new UsageError(listed.join("\n"));
+		throw new UsageError(
+			violationText(decoded.violations.map(({ field, message }) => ({ field: `--${field}`, message }))),
+		);
 	}
 	const { input } = decoded;
 	return { ...(input.metadata && { metadata: input.metadata }), ...(input.changes && { changes: input.changes }) };

@@ -1,8 +1,10 @@
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { createAuditClient } from "../client/index.ts";
 import { CommandError, type CommandLine, print } from "./command-line.ts";
 import { eventJson } from "./event-json.ts";
-import { eventTable } from "./event-table.ts";
+import { EVENTS } from "./event-listing.ts";
+import { addExamples } from "./examples.ts";
+import { type Format, outputOption, printList } from "./output/listing.ts";
 import { type AddressOptions, addAddressOptions, findService } from "./service-address.ts";
 import { asAuditErrors } from "./service-call.ts";
 import { parseTime } from "./time-option.ts";
@@ -10,7 +12,7 @@ import { parseTime } from "./time-option.ts";
 interface GetOptions extends AddressOptions {
 	tenant?: string;
 	occurredAt?: string;
-	output: "table" | "json" | "ndjson";
+	output: Format;
 }
 
 /** `auditlog get`: shows one event. */
@@ -19,19 +21,21 @@ export function get(command: Command, commandLine: CommandLine): void {
 		.argument("<id>", "the event's id")
 		.option("-t, --tenant <id>", "its tenant; may be left out with a key for one tenant")
 		.option("--occurred-at <time>", "its time; needed only where the same id exists at several times")
-		.addOption(
-			new Option("-o, --output <format>", "how to print").choices(["table", "json", "ndjson"]).default("json"),
-		);
+		.addOption(outputOption("json"));
 	addAddressOptions(command)
-		.addHelpText("after", "\nExample:\n  auditlog get --tenant acme 0198c0de-0000-7000-8000-000000000001")
+		.addHelpText("after", "\nJSON is the one format that shows all of an event.")
 		.action(async (id: string, options: GetOptions) => {
 			const client = createAuditClient(findService(commandLine, options));
 			const occurredAt = options.occurredAt && parseTime("--occurred-at", options.occurredAt, Date.now());
 			const request = { tenantId: options.tenant ?? "", id, ...(occurredAt && { occurredAt }) };
 			const { event } = await asAuditErrors(() => client.getEvent(request));
 			if (!event) throw new CommandError("the service answered without an event");
-			const { stdout } = commandLine;
-			if (options.output === "table") await print(stdout, eventTable([event], stdout));
-			else await print(stdout, `${eventJson(event, options.output === "json" ? 2 : 0)}\n`);
+			if (options.output === "json") await print(commandLine.stdout, `${eventJson(event, 2)}\n`);
+			else await printList(EVENTS, [event], options.output, commandLine);
 		});
+	addExamples(
+		command,
+		["all of an event", "auditlog get --tenant globex 0198c0de-0000-7000-8000-000000000001"],
+		["in one line", "auditlog get --tenant globex 0198c0de-0000-7000-8000-000000000001 -o table"],
+	);
 }

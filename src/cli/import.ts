@@ -4,6 +4,7 @@ import { openAuditPublisher } from "../client/nats.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
 import { CommandError, type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
+import { addExamples } from "./examples.ts";
 import { Arrivals } from "./import/arrivals.ts";
 import { mapRecords } from "./import/map-records.ts";
 import { publishEvents } from "./import/publish-events.ts";
@@ -38,10 +39,6 @@ Events keep the time and the id of their records: importing a file again, by eit
 What cannot be imported is named on standard error by line, and the rest goes on.
 docs/import-cloudtrail.md says where every value of a record goes.
 
-Examples:
-  auditlog import --format cloudtrail --tenant acme events.ndjson.gz
-  auditlog import --format cloudtrail --tenant acme --via nats events.json
-
 Exit codes: 0 everything is in; 1 something is not; 2 the command was called wrongly.`,
 		)
 		.action(async (path: string, options: ImportOptions) => {
@@ -58,6 +55,15 @@ Exit codes: 0 everything is in; 1 something is not; 2 the command was called wro
 			await print(commandLine.stdout, report.summary(options.output));
 			if (!report.isComplete) commandLine.exitCode = EXIT.failed;
 		});
+	addExamples(
+		command,
+		["2,900 real records", "auditlog import --format cloudtrail --tenant cloud test/fixtures/cloudtrail.ndjson.gz"],
+		["by NATS", "auditlog import --format cloudtrail --tenant cloud --via nats test/fixtures/cloudtrail.ndjson.gz"],
+		[
+			"from another program",
+			"gunzip -c test/fixtures/cloudtrail.ndjson.gz | auditlog import --format cloudtrail --tenant cloud -",
+		],
+	);
 }
 
 async function importByRpc(
@@ -102,8 +108,8 @@ async function importByNats(
 
 function findNats({ env }: CommandLine, options: ImportOptions): string {
 	const url = options.natsUrl ?? env.NATS_URL ?? readDevFile(env)?.nats_url;
-	if (url && url.split(",").every((part) => URL.canParse(part))) return url;
-	if (url) throw new CommandError("the URL of NATS must look like nats://localhost:4222");
+	if (url?.split(",").every((part) => /^(nats|tls):\/\/./.test(part) && URL.canParse(part))) return url;
+	if (url) throw new UsageError("--nats-url (or NATS_URL) must look like nats://localhost:4222");
 	throw new CommandError("no NATS found: start the service with `make run`, or give --nats-url or NATS_URL");
 }
 

@@ -1,6 +1,8 @@
 import type { Command } from "commander";
 import { migrate } from "../storage/migrate.ts";
 import { type CommandLine, print } from "./command-line.ts";
+import { asDatabaseErrors } from "./database-error.ts";
+import { addExamples } from "./examples.ts";
 import { readDatabaseSettings } from "./settings.ts";
 
 /** `auditlog migrate`: brings the database to this version's schema. */
@@ -14,8 +16,14 @@ at once; the service goes on meanwhile.`,
 		)
 		.action(async () => {
 			const { databaseUrl, secret } = readDatabaseSettings(commandLine.env);
-			await print(commandLine.stdout, migrationText(await migrate({ databaseUrl, secret })));
+			const migration = await asDatabaseErrors(() => migrate({ databaseUrl, secret }));
+			await print(commandLine.stdout, migrationText(migration));
 		});
+	addExamples(
+		command,
+		["what DATABASE_URL names, else what the `make run` that runs here uses", "auditlog migrate"],
+		["before the service starts", "auditlog migrate && auditlog config > /dev/null && echo ready"],
+	);
 }
 
 export function migrationText({ applied }: { applied: string[] }): string {

@@ -3,37 +3,74 @@ import { Command, CommanderError } from "commander";
 import { AuditError } from "../errors.ts";
 import { type CommandLine, type DefineCommand, EXIT, UsageError } from "./command-line.ts";
 import { describeError, isExpected } from "./describe-error.ts";
+import { addExamples } from "./examples.ts";
 import { readDevFile } from "./service-address.ts";
 
 interface CommandEntry {
 	summary: string;
+	/** The heading it stands under in `auditlog --help`. */
+	group: keyof typeof GROUPS;
 	/** Commands are loaded one at a time: `--help` must not wait for the server's modules. */
 	load: () => Promise<DefineCommand>;
 	hidden?: true;
 }
 
+const GROUPS = {
+	events: "Events:",
+	access: "Tenants and keys:",
+	operation: "Running it:",
+	shell: "The command line:",
+} as const;
+
 const COMMANDS: Record<string, CommandEntry> = {
-	write: { summary: "write events", load: async () => (await import("./write.ts")).write },
-	query: { summary: "search a tenant's events", load: async () => (await import("./query.ts")).query },
-	get: { summary: "show one event", load: async () => (await import("./get.ts")).get },
-	import: { summary: "import events from other systems", load: async () => (await import("./import.ts")).importEvents },
+	write: { summary: "write events", group: "events", load: async () => (await import("./write.ts")).write },
+	query: { summary: "search a tenant's events", group: "events", load: async () => (await import("./query.ts")).query },
+	get: { summary: "show one event", group: "events", load: async () => (await import("./get.ts")).get },
+	import: {
+		summary: "import events from other systems",
+		group: "events",
+		load: async () => (await import("./import.ts")).importEvents,
+	},
 	verify: {
 		summary: "prove that nothing stored was altered, added or removed",
+		group: "events",
 		load: async () => (await import("./verify.ts")).verify,
 	},
-	serve: { summary: "run the service", load: async () => (await import("./serve.ts")).serve },
-	health: { summary: "ask whether the service is ready", load: async () => (await import("./health.ts")).health },
+	tenant: { summary: "make and list tenants", group: "access", load: async () => (await import("./tenant.ts")).tenant },
+	key: { summary: "make, list and revoke API keys", group: "access", load: async () => (await import("./key.ts")).key },
+	serve: { summary: "run the service", group: "operation", load: async () => (await import("./serve.ts")).serve },
+	health: {
+		summary: "ask whether the service is ready",
+		group: "operation",
+		load: async () => (await import("./health.ts")).health,
+	},
+	config: {
+		summary: "show the service's settings, without secrets",
+		group: "operation",
+		load: async () => (await import("./config.ts")).config,
+	},
 	migrate: {
 		summary: "bring the database up to date",
+		group: "operation",
 		load: async () => (await import("./migrate.ts")).migrateDatabase,
 	},
-	key: { summary: "manage API keys", load: async () => (await import("./key.ts")).key },
+	completion: {
+		summary: "print a script that completes commands in your shell",
+		group: "shell",
+		load: async () => (await import("./completion.ts")).completion,
+	},
 	"dev-setup": {
 		summary: "migrate the database that `dev` uses",
+		group: "operation",
 		load: async () => (await import("./dev-setup.ts")).devSetup,
 		hidden: true,
 	},
-	dev: { summary: "run the service with all it needs", load: async () => (await import("./dev.ts")).dev, hidden: true },
+	dev: {
+		summary: "run the service with all it needs",
+		group: "operation",
+		load: async () => (await import("./dev.ts")).dev,
+		hidden: true,
+	},
 };
 
 /**
@@ -44,12 +81,10 @@ const COMMANDS: Record<string, CommandEntry> = {
  * @throws what no command expects: programmer errors
  */
 export async function runCommandLine(args: readonly string[], commandLine: CommandLine): Promise<number> {
-	const program = newProgram(commandLine);
-	const named = args[0] === "help" ? args[1] : args[0];
-	for (const [name, { summary, load, hidden }] of Object.entries(COMMANDS)) {
-		const command = program.command(name, { hidden: hidden ?? false }).description(summary);
-		if (name === named) (await load())(command, commandLine);
-	}
+	const [first, second] = args.filter((arg) => !arg.startsWith("-"));
+	const named = first === "help" ? second : first;
+	// Completion is made of all of them.
+	const program = await loadProgram(commandLine, (name) => name === named || named === "completion");
 	try {
 		await program.parseAsync(args, { from: "user" });
 		return commandLine.exitCode;
@@ -62,6 +97,22 @@ export async function runCommandLine(args: readonly string[], commandLine: Comma
 	}
 }
 
+/** The program with all its commands: those that are wanted as a whole, of the others the name and what it is for. */
+export async function loadProgram(commandLine: CommandLine, isWanted: (name: string) => boolean): Promise<Command> {
+	const program = newProgram(commandLine);
+	for (const [name, { summary, group, load, hidden }] of Object.entries(COMMANDS)) {
+		const command = program
+			.command(name, { hidden: hidden ?? false })
+			.description(summary)
+			.helpGroup(GROUPS[group]);
+		if (isWanted(name)) (await load())(command, commandLine);
+	}
+	program.hook("preAction", () => {
+		commandLine.noColour = program.opts<{ color: boolean }>().color === false;
+	});
+	return program;
+}
+
 /** Whoever tries out `make run` does not know yet which tenants there are. */
 function demoTenants(error: Error, { env }: CommandLine): string {
 	if (!(error instanceof AuditError)) return "";
@@ -72,11 +123,14 @@ function demoTenants(error: Error, { env }: CommandLine): string {
 }
 
 function newProgram({ stdout, stderr }: CommandLine): Command {
-	return new Command("auditlog")
+	const program = new Command("auditlog")
 		.description("A multi-tenant, tamper-evident audit log.")
 		.version(version(), "-V, --version", "print the version")
 		.helpOption("-h, --help", "show help")
-		.helpCommand("help [command]", "show help for a command")
+		.option("--no-color", "print without colours (as NO_COLOR does)")
+		.addHelpCommand(
+			new Command("help").argument("[command]").description("show help for a command").helpGroup(GROUPS.shell),
+		)
 		.configureOutput({
 			writeOut: (text) => void stdout.write(text),
 			writeErr: (text) => void stderr.write(text),
@@ -88,16 +142,24 @@ function newProgram({ stdout, stderr }: CommandLine): Command {
 		.addHelpText(
 			"after",
 			`
-Examples:
-  auditlog write --tenant acme --action user.login --actor user-123 --resource user:user-123
-  auditlog query --tenant acme --since 24h --action 'user.*'
-  auditlog import --tenant acme --format cloudtrail events.json.gz
-
 Where the service is: --url and --key, else AUDIT_URL and AUDIT_KEY, else what \`make run\` left in
 $DATA_DIR/dev.json (.data/dev.json).
 
-Exit codes: 0 done; 1 refused or failed; 2 the command was called wrongly.`,
+Exit codes:
+  0         done (of verify: everything stored is as it was written)
+  1         refused or failed, in part or as a whole (of verify: something was altered)
+  2         the command was called wrongly (of verify also: nothing could be shown)
+  130, 143  ended by Ctrl-C (SIGINT) or by SIGTERM`,
 		);
+	return addExamples(
+		program,
+		[
+			"what somebody did",
+			"auditlog write --tenant globex --action user.login --actor user-123 --resource user:user-123",
+		],
+		["what happened in the last day", "auditlog query --tenant globex --since 24h --action 'user.*'"],
+		["whether all of it is as it was written", "auditlog verify"],
+	);
 }
 
 function version(): string {

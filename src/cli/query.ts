@@ -1,11 +1,12 @@
 import { type Command, Option } from "commander";
 import { createAuditClient } from "../client/index.ts";
 import { Order, type QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
-import type { Event } from "../gen/audit/v1/event_pb.ts";
-import { type CommandLine, print, UsageError } from "./command-line.ts";
-import { eventJson } from "./event-json.ts";
-import { eventTable } from "./event-table.ts";
+import { type CommandLine, UsageError } from "./command-line.ts";
+import { EVENTS } from "./event-listing.ts";
+import { addExamples } from "./examples.ts";
 import { addFilterOptions, FILTERS_HELP, type FilterOptions, filtersOf, fixedTimes } from "./filter-options.ts";
+import { type Format, ListOutput, outputOption } from "./output/listing.ts";
+import { Progress } from "./progress.ts";
 import { type AddressOptions, addAddressOptions, findService } from "./service-address.ts";
 import { asAuditErrors } from "./service-call.ts";
 
@@ -14,7 +15,7 @@ interface QueryOptions extends AddressOptions, FilterOptions {
 	limit: number;
 	pageToken?: string;
 	order: "newest" | "oldest";
-	output: "table" | "json" | "ndjson";
+	output: Format;
 }
 
 /** The service answers with no more events at once. */
@@ -27,21 +28,27 @@ export function query(command: Command, commandLine: CommandLine): void {
 		.option("-n, --limit <count>", "how many events at most", parseLimit, 50)
 		.option("--page-token <token>", "go on where an earlier query with the same filters ended")
 		.addOption(new Option("--order <order>", "which come first").choices(["newest", "oldest"]).default("newest"))
-		.addOption(
-			new Option("-o, --output <format>", "how to print").choices(["table", "json", "ndjson"]).default("table"),
-		);
+		.addOption(outputOption());
 	addAddressOptions(command)
 		.addHelpText(
 			"after",
 			`${FILTERS_HELP} If there are more events than --limit, what to add to the same command to go on is printed on standard
-error.
-
-Examples:
-  auditlog query --tenant acme --since 24h
-  auditlog query --tenant acme --action 'user.*' --outcome denied failure
-  auditlog query --tenant acme --resource invoice:4711 --output ndjson --limit 100000 > invoice.ndjson`,
+error. docs/cli.md names the columns of CSV.`,
 		)
 		.action((options: QueryOptions) => run(commandLine, options));
+	addExamples(
+		command,
+		["what happened today", "auditlog query --tenant globex --since 24h"],
+		[
+			"what was refused, of all actions that begin so",
+			"auditlog query --tenant globex --action 'user.*' --outcome denied failure",
+		],
+		[
+			"all about one invoice, into a file; memory does not grow with it",
+			"auditlog query --tenant globex --resource invoice:4711 --limit 100000 -o ndjson > invoice.ndjson",
+		],
+		["for a spreadsheet, oldest first", "auditlog query --tenant globex --order oldest -o csv > events.csv"],
+	);
 }
 
 function parseLimit(text: string): number {
@@ -53,22 +60,25 @@ async function run(commandLine: CommandLine, options: QueryOptions): Promise<voi
 	const { stdout, stderr } = commandLine;
 	const client = createAuditClient(findService(commandLine, options));
 	const request = requestOf(options);
-	const kept: Event[] = [];
+	const output = new ListOutput(EVENTS, options.output, commandLine);
+	// On the screen the events themselves show how far it is.
+	const progress = stdout.isTTY ? undefined : new Progress(stderr);
 	let found = 0;
-	do {
-		request.pageSize = Math.min(LARGEST_PAGE, options.limit - found);
-		const { events, nextPageToken } = await asAuditErrors(() => client.query(request));
-		found += events.length;
-		// A table needs all rows to know its widths, JSON its brackets; NDJSON flows.
-		if (options.output === "ndjson") await print(stdout, events.map((event) => `${eventJson(event)}\n`).join(""));
-		else kept.push(...events);
-		request.pageToken = nextPageToken;
-	} while (request.pageToken !== "" && found < options.limit);
-	if (options.output === "table") await print(stdout, kept.length > 0 ? eventTable(kept, stdout) : "no events\n");
-	if (options.output === "json") await print(stdout, `[${kept.map((event) => eventJson(event)).join(",\n")}]\n`);
-	if (request.pageToken !== "") {
-		stderr.write(`there are more: --page-token ${request.pageToken}${fixedTimes(options, request)}\n`);
+	try {
+		do {
+			request.pageSize = Math.min(LARGEST_PAGE, options.limit - found);
+			const { events, nextPageToken } = await asAuditErrors(() => client.query(request));
+			found += events.length;
+			await output.write(events);
+			request.pageToken = nextPageToken;
+			progress?.show("reading", found, undefined, () => `${found.toLocaleString("en")} events`);
+		} while (request.pageToken !== "" && found < options.limit);
+		await output.end();
+	} finally {
+		progress?.clear();
 	}
+	if (request.pageToken !== "")
+		stderr.write(`there are more: --page-token ${request.pageToken}${fixedTimes(options, request)}\n`);
 }
 
 function requestOf(options: QueryOptions): QueryRequest {

@@ -3,6 +3,7 @@ import { SETTINGS } from "../config.ts";
 import { createLogger } from "../logger.ts";
 import { startServer } from "../server.ts";
 import type { CommandLine } from "./command-line.ts";
+import { addExamples } from "./examples.ts";
 import { readSettings } from "./settings.ts";
 
 /** `auditlog serve`: runs the service until SIGINT or SIGTERM, then drains and ends. */
@@ -23,6 +24,11 @@ export function serve(command: Command, commandLine: CommandLine): void {
 			await server.close();
 			logger.info("stopped");
 		});
+	addExamples(
+		command,
+		["with the settings of the environment", "auditlog serve"],
+		["on free ports, which it says when it listens", "HTTP_PORT=0 GRPC_PORT=0 auditlog serve"],
+	);
 }
 
 function settingsHelp(): string {

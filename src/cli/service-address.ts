@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import type { Environment } from "../config.ts";
 import type { DevFile } from "../dev/data-dir.ts";
-import { CommandError, type CommandLine } from "./command-line.ts";
+import { CommandError, type CommandLine, UsageError } from "./command-line.ts";
 
 /** Where the service is and with which key. */
 export interface ServiceAddress {
@@ -27,7 +27,10 @@ export function addAddressOptions(command: Command): Command {
 export function findService({ env }: CommandLine, options: AddressOptions): ServiceAddress {
 	const url = options.url ?? env.AUDIT_URL;
 	const key = options.key ?? env.AUDIT_KEY;
-	if (url && !URL.canParse(url)) throw new CommandError("the URL of the service must look like http://localhost:8080");
+	// `localhost:8080` is a URL too, of the protocol `localhost:`.
+	if (url && !(/^https?:\/\/./.test(url) && URL.canParse(url))) {
+		throw new UsageError(`${options.url ? "--url" : "AUDIT_URL"} must look like http://localhost:8080`);
+	}
 	if (url && key) return { url, key };
 	const dev = readDevFile(env);
 	// A key of `make run` goes to that service and to no other.

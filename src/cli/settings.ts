@@ -15,8 +15,14 @@ export function readSettings(env: Environment): Config {
 
 /** The settings for work on the database itself: from the environment, else those of the `make run` that ran here. */
 export function readDatabaseSettings(env: Environment): Config {
-	const dev = env.DATABASE_URL || env.DATABASE_URL_FILE ? undefined : readDevFile(env);
-	if (!dev) return readSettings(env);
+	if (env.DATABASE_URL || env.DATABASE_URL_FILE) return readSettings(env);
+	const dev = readDevFile(env);
+	if (!dev) {
+		const where = join(dataDir(env), "dev.json");
+		throw new CommandError(
+			`no database found: start one with \`make run\` (it writes ${where}), or set DATABASE_URL and AUDIT_SECRET`,
+		);
+	}
 	const secret = env.AUDIT_SECRET || env.AUDIT_SECRET_FILE ? {} : { AUDIT_SECRET: readDevSecret(env) };
 	return readSettings({ ...env, DATABASE_URL: dev.database_url, ...secret });
 }

@@ -1,6 +1,9 @@
 import { type Command, Option } from "commander";
 import { type Problem, type Verification, verifyTrail } from "../storage/verify.ts";
 import { CommandError, type CommandLine, print } from "./command-line.ts";
+import { databaseAdvice } from "./database-error.ts";
+import { addExamples } from "./examples.ts";
+import { jsonText, printable, printableLines } from "./output/printable.ts";
 import { Progress } from "./progress.ts";
 import { readDatabaseSettings } from "./settings.ts";
 
@@ -28,9 +31,17 @@ Exit codes: 0 everything stored is as it was written; 1 it is not: the output na
 			} catch (error) {
 				// Whatever the reason: exit code 1 is kept for tampering that was found.
 				commandLine.exitCode = VERIFY_EXIT.notVerified;
-				commandLine.stderr.write(`could not verify: ${messageOf(error)}\n`);
+				commandLine.stderr.write(`could not verify: ${printableLines(messageOf(error))}\n`);
 			}
 		});
+	addExamples(
+		command,
+		["all that is stored", "auditlog verify"],
+		[
+			"for a program that runs it every night",
+			"auditlog verify -o json > verified.json || echo 'the log is not as it was written'",
+		],
+	);
 }
 
 async function runVerification(commandLine: CommandLine): Promise<Verification> {
@@ -50,7 +61,7 @@ async function runVerification(commandLine: CommandLine): Promise<Verification> 
 function textReport({ ok, problems, problemCount, batches, events, tenants, notProven }: Verification): string {
 	const checked = `${count(events, "event")} in ${count(batches, "batch", "batches")} of ${count(tenants, "tenant")}`;
 	const lines = ok ? [`proven: ${checked}`] : [`NOT PROVEN: ${count(problemCount, "problem")} in ${checked}`, ""];
-	lines.push(...problems.map((problem) => `  ${describeProblem(problem)}`));
+	lines.push(...problems.map((problem) => `  ${printable(describeProblem(problem))}`));
 	if (problemCount > problems.length) lines.push(`  … and ${count(problemCount - problems.length, "more problem")}`);
 	if (ok) {
 		lines.push(
@@ -89,14 +100,14 @@ function jsonReport({ ok, problems, problemCount, batches, events, tenants, notP
 		})),
 		not_proven: notProven,
 	};
-	return `${JSON.stringify(report, undefined, 2)}\n`;
+	return `${jsonText(report, 2)}\n`;
 }
 
 function messageOf(error: unknown): string {
 	if (error instanceof CommandError) return error.message;
 	const { message, code } = error as NodeJS.ErrnoException;
-	// 28P01: the password derived from the secret is not the one of the role.
-	if (code === "28P01") return "PostgreSQL refused the role audit_verifier: is AUDIT_SECRET that of the service?";
+	const advice = databaseAdvice(error);
+	if (advice !== undefined) return advice;
 	return message || String(code ?? error);
 }
 

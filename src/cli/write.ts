@@ -1,4 +1,3 @@
-import { toJson } from "@bufbuild/protobuf";
 import { type Command, Option } from "commander";
 import { createAuditClient } from "../client/index.ts";
 import { decodeEventJson } from "../event/decode.ts";
@@ -11,17 +10,21 @@ import {
 	OutcomeSchema,
 	SeveritySchema,
 } from "../gen/audit/v1/event_pb.ts";
+import { restJson } from "../rpc/rest-json.ts";
 import { type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
 import { wordsOf } from "./enum-words.ts";
 import { type EventFlags, eventOfFlags } from "./event-flags.ts";
+import { addExamples } from "./examples.ts";
 import { RecordFile } from "./import/record-file.ts";
 import { type Refusal, type SourcedEvent, sendEvents } from "./import/send-events.ts";
+import { jsonText, printable } from "./output/printable.ts";
 import { type AddressOptions, addAddressOptions, findService } from "./service-address.ts";
 import { asAuditErrors } from "./service-call.ts";
+import { violationText } from "./violation-text.ts";
 
 interface WriteOptions extends AddressOptions, EventFlags {
 	json?: string;
-	output: "text" | "json" | "ndjson";
+	output: "text" | "json";
 }
 
 /** `auditlog write`: writes one event from options or JSON, or many from standard input. */
@@ -55,11 +58,6 @@ export function write(command: Command, commandLine: CommandLine): void {
 		.addHelpText(
 			"after",
 			`
-Examples:
-  auditlog write --tenant acme --action user.login --actor user-123 --actor-type user --resource user:user-123
-  auditlog write --json '{"tenant_id":"acme","action":"user.login","actor":{"id":"user-123"}}'
-  auditlog query --tenant acme -o ndjson | jq -c 'del(.recorded_at,.integrity)' | auditlog write
-
 Of many events, those that are refused are named by line, and the rest goes on.
 
 Exit codes: 0 all stored, now or before; 1 refused or failed; 2 the command was called wrongly.`,
@@ -73,6 +71,25 @@ Exit codes: 0 all stored, now or before; 1 refused or failed; 2 the command was 
 			}
 			return writeLines(commandLine, options);
 		});
+	addExamples(
+		command,
+		[
+			"who did what to which thing",
+			"auditlog write --tenant globex --action user.login --actor user-123 --actor-type user --resource user:user-123",
+		],
+		[
+			"with an id of its own, so that it is safe to repeat",
+			"auditlog write --tenant globex --id 0198c0de-0000-7000-8000-000000000001 --action invoice.approve --actor user-9",
+		],
+		[
+			"an event as JSON",
+			`auditlog write --json '{"tenant_id":"globex","action":"user.login","actor":{"id":"user-123"},"metadata":{"a":1}}'`,
+		],
+		[
+			"many events, one a line; those that are stored already are recognised",
+			"auditlog query --tenant globex --action 'user.*' -o ndjson | auditlog write",
+		],
+	);
 }
 
 /** The tenant of `--tenant`, for an event that names none itself. */
@@ -83,7 +100,7 @@ function withTenant(event: Event, { tenant }: WriteOptions): Event {
 function parse(json: string): Event {
 	const decoded = decodeEventJson(json);
 	if (decoded.ok) return decoded.input;
-	throw new UsageError(`--json is not an event:\n${violationLines(decoded.violations)}`);
+	throw new UsageError(`--json is not an event:\n${violationText(decoded.violations)}`);
 }
 
 async function writeOne(commandLine: CommandLine, options: WriteOptions, event: Event): Promise<void> {
@@ -94,11 +111,15 @@ async function writeOne(commandLine: CommandLine, options: WriteOptions, event: 
 
 async function writeLines(commandLine: CommandLine, options: WriteOptions): Promise<void> {
 	const client = createAuditClient(findService(commandLine, options));
+	// Events that are on their way must not be given up because nobody reads what became of them.
+	commandLine.onReaderGone = () => {};
 	const file = await RecordFile.open("-", commandLine.stdin);
 	const counts = { read: 0, stored: 0, duplicates: 0, rejected: 0 };
 	const reject = (place: string, { message, violations }: Refusal) => {
 		counts.rejected += 1;
-		commandLine.stderr.write(`${place}: ${violations.length > 0 ? violationLines(violations, "; ") : message}\n`);
+		commandLine.stderr.write(
+			`${place}: ${violations.length > 0 ? violationText(violations, "; ") : printable(message)}\n`,
+		);
 	};
 	await sendEvents(client, readEvents(file, options.tenant, counts, reject), ({ place }, sent) => {
 		if ("refused" in sent) return reject(place, sent.refused);
@@ -136,17 +157,7 @@ async function* readEvents(
 }
 
 function writtenText(written: WriteEventResponse, output: WriteOptions["output"]): string {
-	const times = {
-		occurred_at: written.occurredAt ? rfc3339(microsOf(written.occurredAt)) : "",
-		recorded_at: written.recordedAt ? rfc3339(microsOf(written.recordedAt)) : "",
-	};
-	if (output === "text") {
-		return `${written.duplicate ? "duplicate" : "stored"} ${written.eventId} ${times.occurred_at}\n`;
-	}
-	const json = toJson(WriteEventResponseSchema, written, { useProtoFieldName: true, alwaysEmitImplicit: true });
-	return `${JSON.stringify({ ...(json as object), ...times })}\n`;
-}
-
-function violationLines(violations: { field: string; message: string }[], separator = "\n"): string {
-	return violations.map(({ field, message }) => `${field || "event"}: ${message}`).join(separator);
+	if (output === "json") return `${jsonText(restJson(WriteEventResponseSchema, written))}\n`;
+	const time = written.occurredAt ? rfc3339(microsOf(written.occurredAt)) : "";
+	return `${written.duplicate ? "duplicate" : "stored"} ${printable(written.eventId)} ${time}\n`;
 }

@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { loadConfig } from "../../src/config.ts";
+import { loadConfig, showSettings } from "../../src/config.ts";
 
 const enough = { DATABASE_URL: "postgres://localhost/audit", AUDIT_SECRET: "s".repeat(32) };
 
@@ -26,6 +26,25 @@ describe("the configuration", () => {
 
 	test("never repeats a secret in its problems", () => {
 		expect(() => loadConfig({ ...enough, AUDIT_SECRET: "hunter2" })).toThrow(/^(?!.*hunter2)/s);
+	});
+
+	test("shows no part of a secret, however it is written", () => {
+		const passwords = [
+			"postgres://u:pa/ss@h/d",
+			"postgres://u:12/pass@h/d",
+			"postgres://u:p?pass@h/d",
+			"postgres://h/d?password=pass@1",
+		];
+		for (const url of [...passwords, "postgres://u:pass@h,u:pass@i", "pass"]) {
+			expect(JSON.stringify(showSettings({ DATABASE_URL: url, AUDIT_SECRET: url }))).not.toMatch(/pa\/ss|pass/);
+		}
+		const [database] = showSettings({ DATABASE_URL: "postgres://u:pass@h:5/d?sslmode=require" });
+		expect(database).toEqual({
+			name: "DATABASE_URL",
+			value: "postgres://h:5/d",
+			from: "environment",
+			problem: undefined,
+		});
 	});
 
 	test("reads secrets from files", () => {

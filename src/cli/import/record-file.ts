@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
+import { CommandError } from "../command-line.ts";
 import { prepend, type RecordText, splitRecords } from "./split-records.ts";
 
 /** A file of records (or standard input), read once, in memory that does not grow with it. */
@@ -20,6 +21,7 @@ export class RecordFile {
 	static async open(path: string, stdin: Readable): Promise<RecordFile> {
 		if (path === "-") return new RecordFile(stdin, undefined);
 		const info = await stat(path);
+		if (info.isDirectory()) throw new CommandError(`${path} is a folder: name a file in it`);
 		return new RecordFile(createReadStream(path, { highWaterMark: 256 * 1024 }), info.isFile() ? info.size : undefined);
 	}
 

@@ -1,5 +1,7 @@
 import type { Terminal } from "../command-line.ts";
+import { printable } from "../output/printable.ts";
 import { Progress } from "../progress.ts";
+import { violationText } from "../violation-text.ts";
 import type { RecordFile } from "./record-file.ts";
 import type { Refusal } from "./send-events.ts";
 
@@ -47,8 +49,7 @@ export class ImportReport {
 	rejected(place: string, { message, violations }: Refusal): void {
 		this.#counts.rejected += 1;
 		this.#progress.clear();
-		const listed = violations.map((violation) => `${violation.field || "event"}: ${violation.message}`);
-		this.#stderr.write(`${place}: ${listed.length > 0 ? listed.join("; ") : message}\n`);
+		this.#stderr.write(`${place}: ${violations.length > 0 ? violationText(violations, "; ") : printable(message)}\n`);
 	}
 
 	finish(): void {

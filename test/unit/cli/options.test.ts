@@ -105,6 +105,24 @@ describe("errors for people", () => {
 		expect(describeError(away)).toContain("make run");
 	});
 
+	test.each([
+		["NATS that is away", ["unavailable", "NATS cannot be reached", "NATS_UNAVAILABLE"], "--nats-url"],
+		["a tenant there is not", ["not_found", "no such tenant", "TENANT_NOT_FOUND"], "auditlog tenant create"],
+		["https where there is none", ["unavailable", "error:0A00010B:SSL routines::wrong version number", "X"], "http://"],
+		["another server", ["internal", "http/2 stream closed with error code CANCEL (0x8)", "X"], "not the service"],
+	] as const)("%s: what to do is said", (_, [code, message, reason], advice) => {
+		expect(describeError(new AuditError(code, message, { reason }))).toContain(advice);
+	});
+
+	test("what a message holds of other people's text cannot steer the terminal", () => {
+		const error = invalidArgument([
+			{ field: "metadata.\u001b[2J", message: "is not known" },
+			{ field: "metadata.\u202ex", message: "is not known" },
+		]);
+		for (const character of "\u001b\u202e") expect(describeError(error)).not.toContain(character);
+		expect(describeError(new UsageError("line one\nline \u009b2J"))).toBe("error: line one\nline \ufffd2J");
+	});
+
 	test("programmer errors are not for people", () => {
 		expect(isExpected(new TypeError("x is not a function"))).toBe(false);
 		expect(isExpected(Object.assign(new Error("no such file"), { code: "ENOENT" }))).toBe(true);

@@ -1,0 +1,51 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { KEY_KEPT_MS } from "../src/auth/authenticator.ts";
+import { EXIT } from "../src/cli/command-line.ts";
+import { CONFIG } from "../src/cli/config.ts";
+import { EVENTS } from "../src/cli/event-listing.ts";
+import { KEYS } from "../src/cli/key.ts";
+import { FORMATS } from "../src/cli/output/listing.ts";
+import { TENANTS } from "../src/cli/tenant.ts";
+import { everyCommand } from "./support/command-tree.ts";
+import { runCli } from "./support/run-cli.ts";
+
+/** docs/cli.md says what the program does. */
+
+const doc = readFileSync(join(import.meta.dirname, "../docs/cli.md"), "utf8");
+
+/** The first cells of the table below a heading, without marks. */
+function firstCells(heading: string): string[] {
+	const [, section = ""] = doc.split(`## ${heading}\n`);
+	const rows = section.split("\n## ")[0]?.match(/^\|.*\|$/gm) ?? [];
+	return rows.slice(2).map((row) => row.split("|")[1]?.replaceAll("`", "").trim() ?? "");
+}
+
+describe("docs/cli.md", () => {
+	test("names every command there is, in the order of `--help`", async () => {
+		const paths = (await everyCommand())
+			.map(({ path }) => path)
+			.filter((path) => !["", "tenant", "key"].includes(path));
+		expect(firstCells("Commands")).toEqual(paths.map((path) => `auditlog ${path}`));
+	});
+
+	test("names the exit codes that `--help` names, and there are no others", async () => {
+		const { stdout } = await runCli(["--help"]);
+		const listed = /Exit codes:\n((?: {2}.*\n)+)/.exec(stdout)?.[1] ?? "";
+		const codes = [...listed.matchAll(/^ {2}([\d, ]+?) {2}/gm)].map((match) => match[1]);
+		expect(firstCells("Exit codes")).toEqual(codes);
+		expect(codes.slice(0, 3)).toEqual(Object.values(EXIT).map(String));
+	});
+
+	test("names the formats and the columns of CSV", () => {
+		expect(firstCells("Output").slice(0, FORMATS.length)).toEqual([...FORMATS]);
+		for (const { csv } of [EVENTS, TENANTS, KEYS, CONFIG]) {
+			expect(doc).toContain(`\`${csv.map(({ name }) => name).join(",")}\``);
+		}
+	});
+
+	test("names how long a revoked key may still be taken", () => {
+		expect(doc).toContain(`up to ${KEY_KEPT_MS / 1000} seconds more`);
+	});
+});

@@ -1,0 +1,148 @@
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { checkTrail } from "../support/check-trail.ts";
+import { runCli } from "../support/run-cli.ts";
+import { type ServiceProcess, startService } from "../support/service-process.ts";
+import { createTestDatabase, type TestDatabase, testSecret } from "../support/services.ts";
+
+let database: TestDatabase;
+let service: ServiceProcess;
+
+beforeAll(async () => {
+	database = await createTestDatabase();
+	// Tenants are not made by writing to them here.
+	service = await startService({ DATABASE_URL: database.url });
+	return async () => {
+		await service.stop();
+		await database.drop();
+	};
+});
+afterAll(() => checkTrail({ databaseUrl: database.url, secret: testSecret() }));
+
+/** As somebody who has the database at hand. */
+const owner = (...args: string[]) => runCli(args, { DATABASE_URL: database.url, AUDIT_SECRET: testSecret() });
+const withKey = (key: string, ...args: string[]) => runCli(args, { AUDIT_URL: service.httpUrl, AUDIT_KEY: key });
+
+async function makeKey(...args: string[]): Promise<string> {
+	const { exitCode, stdout, stderr } = await owner("key", "create", ...args);
+	expect(stderr).toBe("");
+	expect(exitCode).toBe(0);
+	return stdout.trim();
+}
+
+describe("keys", () => {
+	test("a list shows what a key may do, in every format, and never its secret or the hash of it", async () => {
+		const key = await makeKey("--role", "writer", "--tenant", "acme", "globex", "--name", "billing, =1+1");
+		const [, id = "", secret = ""] = key.split("_");
+		const admin = new Client({ connectionString: database.url });
+		await admin.connect();
+		const { rows } = await admin.query<{ hash: string }>(
+			"SELECT encode(secret_hash, 'hex') AS hash FROM audit.api_keys WHERE id = $1",
+			[id],
+		);
+		await admin.end();
+		const hash = rows[0]?.hash ?? "";
+		expect(hash).toHaveLength(64);
+		for (const format of ["table", "json", "ndjson", "csv"]) {
+			const { exitCode, stdout } = await owner("key", "list", "-o", format);
+			expect(exitCode).toBe(0);
+			for (const shown of [id, "writer", "acme", "globex", "billing"]) expect(stdout).toContain(shown);
+			for (const hidden of [secret, hash, Buffer.from(hash, "hex").toString("base64")]) {
+				expect(stdout).not.toContain(hidden);
+			}
+		}
+		const { stdout } = await owner("key", "list", "-o", "json");
+		expect(JSON.parse(stdout)).toContainEqual({
+			id,
+			role: "writer",
+			all_tenants: false,
+			tenant_ids: ["acme", "globex"],
+			name: "billing, =1+1",
+			created_at: expect.stringMatching(/^\d{4}-/),
+		});
+	});
+
+	test("a revoked key is refused, and another one is not", async () => {
+		await owner("tenant", "create", "acme");
+		const [revoked, kept] = [await makeKey(...reader("revoked")), await makeKey(...reader("kept"))];
+		const { exitCode, stdout } = await owner("key", "revoke", revoked);
+		expect(exitCode).toBe(0);
+		expect(stdout).toMatch(/^revoked [0-9a-f]{12} \(revoked\); the service may take it for up to 30 seconds more\n$/);
+		expect(await withKey(revoked, "query")).toMatchObject({
+			exitCode: 1,
+			stderr: expect.stringContaining("(unauthenticated)"),
+		});
+		expect(await withKey(kept, "query")).toMatchObject({ exitCode: 0 });
+		const id = revoked.split("_")[1] ?? "";
+		expect((await owner("key", "list")).stdout).not.toContain(id);
+		expect(await owner("key", "revoke", id)).toMatchObject({
+			exitCode: 1,
+			stderr: expect.stringContaining("auditlog key list"),
+		});
+	});
+
+	test("a key is not made with another secret than the service's, which would refuse it", async () => {
+		const args = ["key", "create", ...reader("useless")];
+		const { exitCode, stdout, stderr } = await runCli(args, {
+			DATABASE_URL: database.url,
+			AUDIT_SECRET: "x".repeat(32),
+		});
+		expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+		expect(stderr).toContain("AUDIT_SECRET");
+		expect((await owner("key", "list")).stdout).not.toContain("useless");
+	});
+
+	const reader = (name: string) => ["--role", "reader", "--tenant", "acme", "--name", name];
+});
+
+describe("tenants", () => {
+	test("one is made with the first event of its log, once, and can be written to from then on", async () => {
+		const key = await makeKey("--role", "operator", "--all-tenants", "--name", "all");
+		const write = ["write", "-t", "initech", "--action", "user.login", "--actor", "x"];
+		expect(await withKey(key, ...write)).toMatchObject({
+			exitCode: 1,
+			stderr: expect.stringContaining("auditlog tenant create <id>"),
+		});
+		expect(await owner("tenant", "create", "initech", "--name", "Initech")).toMatchObject({
+			stdout: "created initech\n",
+		});
+		const again = await owner("tenant", "create", "initech", "--name", "Other");
+		expect(again).toMatchObject({ exitCode: 0, stdout: "initech exists; nothing was changed\n" });
+		// The service remembers for a moment that there was no such tenant, or it does not: either way it is there.
+		expect(await withKey(key, ...write)).toMatchObject({ exitCode: 0 });
+		const { stdout } = await withKey(key, "query", "-t", "initech", "--order", "oldest", "-o", "csv");
+		const actions = stdout
+			.trimEnd()
+			.split("\r\n")
+			.map((line) => line.split(",")[3]);
+		expect(actions).toEqual(["action", "audit.log.created", "user.login"]);
+		const listed = JSON.parse((await owner("tenant", "list", "-o", "json")).stdout) as { id: string; name: string }[];
+		expect(listed.filter(({ id }) => id === "initech")).toMatchObject([{ name: "Initech" }]);
+	});
+
+	test("an id that is none is refused: exit code 2", async () => {
+		expect(await owner("tenant", "create", "a b")).toMatchObject({
+			exitCode: 2,
+			stderr: expect.stringContaining("1 to 128"),
+		});
+	});
+});
+
+describe("a database that is not as it must be", () => {
+	test("was never migrated, is not there, or cannot be reached: what to do is said", async () => {
+		const base = database.url.slice(0, database.url.lastIndexOf("/"));
+		const listWith = (url: string) => runCli(["key", "list"], { DATABASE_URL: url, AUDIT_SECRET: testSecret() });
+		const cases = [
+			[`${base}/postgres`, "run `auditlog migrate`"],
+			[`${base}/no_such_database`, "createdb"],
+			["postgres://127.0.0.1:9/none", "is it running"],
+			[base.replace(/:[^:@]*@/, ":wrong@"), "user and password in DATABASE_URL"],
+		] as const;
+		for (const [url, advice] of cases) {
+			const { exitCode, stderr } = await listWith(url);
+			expect(stderr).toContain(advice);
+			expect(stderr).not.toContain('"level"');
+			expect(exitCode).toBe(1);
+		}
+	});
+});
