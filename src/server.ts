@@ -4,14 +4,17 @@ import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
+import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
 import { Partitions } from "./storage/partitions.ts";
+import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
 
 export interface RunningServer {
@@ -56,7 +59,10 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			}),
 			(i) => i.close(),
 		);
+		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended });
+		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
+		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const authenticator = new Authenticator(findApiKeyIn(db.keys), keys);
 
 		if (config.natsUrl !== undefined) {
@@ -66,7 +72,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const readiness = () => checkReadiness(db, natsDoor);
 		const { host, httpPort, grpcPort } = config;
 		const doors = closer.add(
-			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger }),
+			await listen({ host, httpPort, grpcPort, ingest, query, letters, redriver, authenticator, readiness, logger }),
 			(l) => l.close(),
 		);
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");

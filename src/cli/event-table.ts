@@ -146,7 +146,7 @@ function take(characters: string[], width: number): string[] {
 }
 
 /** What callers sent must not move the cursor, change colours or reverse the reading order of somebody's terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
 	return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 }
 

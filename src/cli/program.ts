@@ -17,6 +17,10 @@ const COMMANDS: Record<string, CommandEntry> = {
 	query: { summary: "search a tenant's events", load: async () => (await import("./query.ts")).query },
 	get: { summary: "show one event", load: async () => (await import("./get.ts")).get },
 	import: { summary: "import events from other systems", load: async () => (await import("./import.ts")).importEvents },
+	"dead-letters": {
+		summary: "list, show, redrive and discard messages that could not become events",
+		load: async () => (await import("./dead-letters.ts")).deadLetters,
+	},
 	verify: {
 		summary: "prove that nothing stored was altered, added or removed",
 		load: async () => (await import("./verify.ts")).verify,

@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import {
 	compressionGzip,
@@ -7,10 +8,12 @@ import {
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { callKey, contextOf, principalOf, type Route } from "./call.ts";
 import { boundsKey, CallBounds } from "./call-bounds.ts";
+import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
@@ -19,13 +22,14 @@ import { sendError } from "./rest-response.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
+	readonly deadLetters: DeadLetterServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budget: ByteBudget;
 	readonly limits: DoorLimits;
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, authenticator, budget, limits }: RouterOptions): Route {
+export function routeRpcs({ calls, deadLetters, authenticator, budget, limits }: RouterOptions): Route {
 	const router = createConnectRouter({
 		requestGate: requestGate(authenticator),
 		interceptors: INTERCEPTORS,
@@ -34,6 +38,7 @@ export function routeRpcs({ calls, authenticator, budget, limits }: RouterOption
 		jsonOptions: { ignoreUnknownFields: false },
 	});
 	addAuditService(router, calls);
+	addDeadLetterService(router, deadLetters);
 	const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
 	return (request, response, call) => {
@@ -69,9 +74,6 @@ const NOT_AN_RPC = {
 /** Each RPC with a JSON codec that names everything wrong with its request: Connect's own names the first thing only. */
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
 	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
-	const strict = (method: (typeof AuditService.methods)[number]) => ({
-		jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) },
-	});
 	router.rpc(
 		writeEvent,
 		(request, { values }) => calls.writeEvent(request, principalOf(values.get(callKey))),
@@ -88,6 +90,34 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 		(request, { values }) => calls.getEvent(request, principalOf(values.get(callKey))),
 		strict(getEvent),
 	);
+}
+
+function addDeadLetterService(router: ConnectRouter, calls: DeadLetterServiceCalls): void {
+	const { listDeadLetters, getDeadLetter, redriveDeadLetters, discardDeadLetters } = DeadLetterService.method;
+	router.rpc(
+		listDeadLetters,
+		(request, { values }) => calls.listDeadLetters(request, principalOf(values.get(callKey))),
+		strict(listDeadLetters),
+	);
+	router.rpc(
+		getDeadLetter,
+		(request, { values }) => calls.getDeadLetter(request, principalOf(values.get(callKey))),
+		strict(getDeadLetter),
+	);
+	router.rpc(
+		redriveDeadLetters,
+		(request, { values }) => calls.redriveDeadLetters(request, principalOf(values.get(callKey))),
+		strict(redriveDeadLetters),
+	);
+	router.rpc(
+		discardDeadLetters,
+		(request, { values }) => calls.discardDeadLetters(request, principalOf(values.get(callKey))),
+		strict(discardDeadLetters),
+	);
+}
+
+function strict(method: DescMethod) {
+	return { jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) } };
 }
 
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
