@@ -335,16 +335,9 @@ describe("redriving", () => {
 			expect(second?.message).toMatch(/^events\[1\]: action: is required/);
 			expect(second?.violations.map(({ field }) => field)).toEqual(["events[1].action", "events[1].actor.id"]);
 			const rows = await stored();
-			expect(
-				rows
-					.filter(({ door }) => door === "nats")
-					.map(({ tenant, action }) => [tenant, action])
-					.sort(),
-			).toEqual([
-				["acme", "w.0"],
-				["acme", "w.2"],
-				["globex", "w.1"],
-			]);
+			const made = rows.filter(({ door }) => door === "nats").map(({ tenant, action }) => `${tenant} ${action}`);
+			expect(new Set(made)).toEqual(new Set(["acme w.0", "acme w.2", "globex w.1"]));
+			expect(made).toHaveLength(3);
 			const notices = rows.filter(({ action }) => action === "audit.dead_letters.redriven");
 			expect(notices.map(({ tenant, resource }) => [tenant, resource])).toEqual([
 				["acme", good],
