@@ -138,7 +138,7 @@ export class Ingest {
 		const candidates: { origin: Origin; input: EventInput }[] = [];
 		const judged = items.map(({ origin, input, refusal }) => {
 			if (!input) return { origin, refusal: refusal ?? UNDECODED };
-			const letterOrigin = { ...origin, tenantId: origin.tenantId ?? tenantNamedBy(input) };
+			const letterOrigin = origin.tenantId ? origin : { ...origin, tenantId: tenantNamedBy(input) };
 			if (origin.tenantId && input.tenantId !== "" && input.tenantId !== origin.tenantId) {
 				return { origin: letterOrigin, refusal: TENANT_MISMATCH };
 			}
