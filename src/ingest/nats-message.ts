@@ -55,8 +55,9 @@ export function decodeLetter(letter: DeadLetter): MessageItem[] {
 	const origin: Origin = { ...letter, tenantId: tenantOfSubject(letter.subject) };
 	// Headers that could not be read were not kept: nobody knows what they said of the body.
 	if (!origin.isPart) return decodeBody(origin, reason !== UNDECODABLE_HEADERS);
-	// What the body was taken for at first shows in the reason where it does not show in the bytes.
-	return decodeOne(origin, isJson(origin.headers, origin.body) || reason === "UNDECODABLE_JSON");
+	// It was read as what its batch was: where the bytes of one event do not tell that, the reason does.
+	const looksLikeJson = isJson(origin.headers, origin.body);
+	return decodeOne(origin, reason === "UNDECODABLE_JSON" || (looksLikeJson && reason !== "UNDECODABLE_PROTOBUF"));
 }
 
 function decodeBody(origin: Origin, headersOk: boolean): MessageItem[] {

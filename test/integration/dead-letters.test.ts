@@ -306,6 +306,22 @@ describe("redriving", () => {
 		expect(await stored()).toHaveLength(5);
 	});
 
+	test("an event of a batch is read as what the batch was, protobuf or JSON, whatever it looks like", async () => {
+		await service.makeTenants("acme");
+		const text = toJsonString(EventSchema, anEvent());
+		// Field 1, as long as the text; and an event's bytes in the place of a JSON event, where they are a string.
+		const protobuf = Buffer.concat([Buffer.of(0x0a, text.length), Buffer.from(text)]);
+		const bytes = Buffer.from(toBinary(EventSchema, anEvent())).toString("latin1");
+		const letters = await service.publish(
+			{ subject: "audit.events", data: protobuf, headers: { "Audit-Type": "batch" } },
+			{ subject: "audit.events", data: JSON.stringify({ events: [bytes] }), headers: { "Audit-Type": "batch" } },
+		);
+		expect(letters.map(({ reason }) => reason)).toEqual(["UNDECODABLE_PROTOBUF", "UNDECODABLE_JSON"]);
+		const results = await redrive(letters.map(({ id }) => id));
+		expect(results.map(({ reason }) => reason)).toEqual(["UNDECODABLE_PROTOBUF", "UNDECODABLE_JSON"]);
+		expect(await stored()).toEqual([]);
+	});
+
 	describe("of letters that older versions have stored", () => {
 		/** A version with other limits, and without the column that says what a body is. */
 		async function insertLetter(seq: number, reason: string, body: Uint8Array): Promise<string> {
