@@ -31,13 +31,10 @@ export interface LetterService extends RunningServer {
 	end(): Promise<void>;
 }
 
-/** @param through where the service is to find the database, if not directly */
-export async function startLetterService(
-	through: (databaseUrl: string) => Promise<string> = (url) => Promise.resolve(url),
-): Promise<LetterService> {
+export async function startLetterService(): Promise<LetterService> {
 	const [nats, database]: [Nats, TestDatabase] = await Promise.all([startOwnNats(), createTestDatabase()]);
 	const config = loadConfig({
-		DATABASE_URL: await through(database.url),
+		DATABASE_URL: database.url,
 		NATS_URL: nats.url,
 		AUDIT_SECRET: testSecret(),
 		AUDIT_AUTO_CREATE_TENANTS: "false",
