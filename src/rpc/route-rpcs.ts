@@ -1,4 +1,3 @@
-import type { DescMethod } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import {
 	compressionGzip,
@@ -8,7 +7,6 @@ import {
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
-import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { callKey, contextOf, principalOf, type Route } from "./call.ts";
@@ -19,6 +17,7 @@ import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { sendError } from "./rest-response.ts";
+import { addDeadLetterService } from "./route-dead-letters.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
@@ -74,6 +73,9 @@ const NOT_AN_RPC = {
 /** Each RPC with a JSON codec that names everything wrong with its request: Connect's own names the first thing only. */
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
 	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
+	const strict = (method: (typeof AuditService.methods)[number]) => ({
+		jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) },
+	});
 	router.rpc(
 		writeEvent,
 		(request, { values }) => calls.writeEvent(request, principalOf(values.get(callKey))),
@@ -90,34 +92,6 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 		(request, { values }) => calls.getEvent(request, principalOf(values.get(callKey))),
 		strict(getEvent),
 	);
-}
-
-function addDeadLetterService(router: ConnectRouter, calls: DeadLetterServiceCalls): void {
-	const { listDeadLetters, getDeadLetter, redriveDeadLetters, discardDeadLetters } = DeadLetterService.method;
-	router.rpc(
-		listDeadLetters,
-		(request, { values }) => calls.listDeadLetters(request, principalOf(values.get(callKey))),
-		strict(listDeadLetters),
-	);
-	router.rpc(
-		getDeadLetter,
-		(request, { values }) => calls.getDeadLetter(request, principalOf(values.get(callKey))),
-		strict(getDeadLetter),
-	);
-	router.rpc(
-		redriveDeadLetters,
-		(request, { values }) => calls.redriveDeadLetters(request, principalOf(values.get(callKey))),
-		strict(redriveDeadLetters),
-	);
-	router.rpc(
-		discardDeadLetters,
-		(request, { values }) => calls.discardDeadLetters(request, principalOf(values.get(callKey))),
-		strict(discardDeadLetters),
-	);
-}
-
-function strict(method: DescMethod) {
-	return { jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) } };
 }
 
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
