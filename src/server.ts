@@ -5,8 +5,10 @@ import type { Config } from "./config.ts";
 import { AuditError } from "./errors.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
+import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
@@ -14,6 +16,7 @@ import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
+import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
 
 export interface RunningServer {
@@ -64,7 +67,10 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			}),
 			(i) => i.close(),
 		);
+		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended });
+		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
+		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const authenticator = new Authenticator(findApiKeyIn(db.keys), keys);
 
 		if (config.natsUrl !== undefined) {
@@ -80,7 +86,19 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			noticeMs: config.drainNoticeMs,
 		};
 		const doors = closer.add(
-			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger, limits }),
+			await listen({
+				host,
+				httpPort,
+				grpcPort,
+				limits,
+				ingest,
+				query,
+				letters,
+				redriver,
+				authenticator,
+				readiness,
+				logger,
+			}),
 			(l) => l.close(),
 		);
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");

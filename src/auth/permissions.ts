@@ -1,10 +1,11 @@
 import { AuditError, tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
 import type { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import type { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import { maySee, type Principal, type Role } from "./principal.ts";
 
 /** The RPCs there are, by their names in TypeScript. */
-export type RpcName = keyof typeof AuditService.method;
+export type RpcName = keyof typeof AuditService.method | keyof typeof DeadLetterService.method;
 
 /** Who may call what. An RPC that is missing here does not compile. */
 export const PERMISSIONS = {
@@ -12,6 +13,10 @@ export const PERMISSIONS = {
 	batchWrite: ["writer", "operator"],
 	query: ["reader", "operator"],
 	getEvent: ["reader", "operator"],
+	listDeadLetters: ["operator"],
+	getDeadLetter: ["operator"],
+	redriveDeadLetters: ["operator"],
+	discardDeadLetters: ["operator"],
 } as const satisfies Record<RpcName, readonly Role[]>;
 
 /**

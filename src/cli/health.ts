@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { CommandError, type CommandLine, EXIT, print } from "./command-line.ts";
+import { addExamples } from "./examples.ts";
 import { readSettings } from "./settings.ts";
 
 const ANSWER_MS = 6_000;
@@ -19,6 +20,7 @@ export function health(command: Command, commandLine: CommandLine): void {
 			await print(commandLine.stdout, `${[ready ? "ready" : "not ready", ...degraded].join("\n  ")}\n`);
 			if (!ready) commandLine.exitCode = EXIT.failed;
 		});
+	addExamples(command, ["for the check of a container", "auditlog health"]);
 }
 
 function urlOfServiceBeside({ env }: CommandLine): string {

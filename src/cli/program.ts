@@ -31,6 +31,11 @@ const COMMANDS: Record<string, CommandEntry> = {
 		group: "events",
 		load: async () => (await import("./import.ts")).importEvents,
 	},
+	"dead-letters": {
+		summary: "list, show, redrive and discard messages that could not become events",
+		group: "events",
+		load: async () => (await import("./dead-letters.ts")).deadLetters,
+	},
 	verify: {
 		summary: "prove that nothing stored was altered, added or removed",
 		group: "events",

@@ -1,16 +1,21 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import { retry } from "./retry.ts";
 
 export { AuditError, type ErrorCode, type Violation } from "../errors.ts";
 export * from "../gen/audit/v1/audit_service_pb.ts";
+export * from "../gen/audit/v1/dead_letter_service_pb.ts";
 export * from "../gen/audit/v1/event_pb.ts";
 export { toAuditError } from "./errors.ts";
 export { retry } from "./retry.ts";
 
 /** Writes, searches and gets events: `writeEvent`, `batchWrite`, `query`, `getEvent`. Made once, used for all calls. */
 export type AuditClient = Client<typeof AuditService>;
+
+/** Lists, gets, redrives and discards dead letters. Needs an operator key. */
+export type DeadLetterClient = Client<typeof DeadLetterService>;
 
 export interface AuditClientOptions {
 	/** Where the service listens: `http://host:8080` or `http://host:50051`; `https:` for TLS. */
@@ -37,6 +42,11 @@ export interface AuditClientOptions {
  */
 export function createAuditClient(options: AuditClientOptions): AuditClient {
 	return createClient(AuditService, options.transport ?? nodeTransport(options));
+}
+
+/** A client for dead letters. What is said of `createAuditClient` holds for it. */
+export function createDeadLetterClient(options: AuditClientOptions): DeadLetterClient {
+	return createClient(DeadLetterService, options.transport ?? nodeTransport(options));
 }
 
 function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOptions): Transport {

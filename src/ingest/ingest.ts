@@ -1,7 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { AuditError, invalidArgument, tenantNotFound } from "../errors.ts";
-import { type Admission, type Admitted, admit } from "../event/admit.ts";
+import { type Admission, type Admitted, admit, isTenantId } from "../event/admit.ts";
 import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
@@ -34,6 +34,11 @@ export interface MessageItem {
 	/** Set when `input` is not: the item becomes a dead letter. */
 	readonly refusal?: Refusal;
 }
+
+/** One event of a message: a row ready to be stored, or why there is none. */
+export type PreparedMessage =
+	| { readonly origin: Origin; readonly row: EventRow; readonly refusal?: undefined }
+	| { readonly origin: Origin; readonly row?: undefined; readonly refusal: Refusal };
 
 export interface IngestOptions {
 	readonly append: (writes: readonly Write[]) => Promise<PromiseSettledResult<Appended>[]>;
@@ -84,7 +89,7 @@ export class Ingest {
 			() => admission,
 			writer.mayWrite,
 			// All or none: nothing is done, not even a tenant made, before every event is admitted.
-			atomic ? refuseAll : undefined,
+			atomic ? { onAdmitted: refuseAll } : {},
 		);
 		const refusal = prepared.find((item) => item instanceof AuditError);
 		if (atomic && refusal) throw refusal;
@@ -104,34 +109,53 @@ export class Ingest {
 		items: readonly MessageItem[],
 	): Promise<{ stored: number; duplicate: number; deadLetters: readonly DeadLetter[] }> {
 		const deadLetters: DeadLetter[] = [];
-		const candidates: { origin: Origin; input: EventInput }[] = [];
-		for (const { origin, input, refusal } of items) {
-			if (!input) deadLetters.push({ ...origin, ...(refusal ?? UNDECODED) });
-			else if (origin.tenantId && input.tenantId !== "" && input.tenantId !== origin.tenantId) {
-				deadLetters.push({ ...origin, ...TENANT_MISMATCH });
-			} else candidates.push({ origin, input });
-		}
 		const origins: Origin[] = [];
 		const rows: EventRow[] = [];
-		const prepared = await this.#prepareAll(
-			candidates,
-			(i) => this.#messageAdmission(candidates[i]?.origin),
-			() => true,
-		);
-		prepared.forEach((item, i) => {
-			const origin = candidates[i]?.origin as Origin;
-			if (item instanceof AuditError) {
-				deadLetters.push({ ...origin, reason: item.reason, message: item.message, violations: item.violations });
-			} else {
-				rows.push(item);
+		for (const { origin, row, refusal } of await this.prepareMessages(items)) {
+			if (row) {
+				rows.push(row);
 				origins.push(origin);
-			}
-		});
+			} else deadLetters.push({ ...origin, ...refusal });
+		}
 		if (rows.length === 0 && deadLetters.length === 0) return { stored: 0, duplicate: 0, deadLetters };
 		const [settled] = await this.#options.append([{ rows, origins, deadLetters, atomic: false }]);
 		if (settled?.status !== "fulfilled") throw settled?.reason;
 		const count = (status: string) => settled.value.outcomes.filter((outcome) => outcome.status === status).length;
 		return { stored: count("stored"), duplicate: count("duplicate"), deadLetters: settled.value.deadLetters };
+	}
+
+	/**
+	 * Judges the events of messages: each is ready to be stored, or refused. The only way from a message to a row, be it new
+	 * or a dead letter's.
+	 *
+	 * @param options.mayWrite default: every tenant, as NATS has decided who may publish where
+	 * @param options.dryRun nothing is going to be stored: no tenant is made
+	 */
+	async prepareMessages(
+		items: readonly MessageItem[],
+		{ mayWrite = () => true, dryRun = false }: { mayWrite?: Writer["mayWrite"]; dryRun?: boolean } = {},
+	): Promise<PreparedMessage[]> {
+		const candidates: { origin: Origin; input: EventInput }[] = [];
+		const judged = items.map(({ origin, input, refusal }) => {
+			if (!input) return { origin, refusal: refusal ?? UNDECODED };
+			const letterOrigin = origin.tenantId ? origin : { ...origin, tenantId: tenantNamedBy(input) };
+			if (origin.tenantId && input.tenantId !== "" && input.tenantId !== origin.tenantId) {
+				return { origin: letterOrigin, refusal: TENANT_MISMATCH };
+			}
+			return { origin: letterOrigin, candidate: candidates.push({ origin, input }) - 1 };
+		});
+		const prepared = await this.#prepareAll(
+			candidates,
+			(i) => this.#messageAdmission(candidates[i]?.origin),
+			mayWrite,
+			{ createTenants: !dryRun },
+		);
+		return judged.map(({ origin, refusal, candidate }) => {
+			if (candidate === undefined) return { origin, refusal };
+			const item = prepared[candidate] as Prepared;
+			if (!(item instanceof AuditError)) return { origin, row: item };
+			return { origin, refusal: { reason: item.reason, message: item.message, violations: item.violations } };
+		});
 	}
 
 	/** Refuses new writes and waits until the accepted ones are decided. */
@@ -144,16 +168,16 @@ export class Ingest {
 		items: readonly { input: EventInput }[],
 		admissionOf: (i: number) => Admission,
 		mayWrite: (tenantId: TenantId) => boolean,
-		onAdmitted?: (admitted: readonly Admitted[]) => void,
+		options: { onAdmitted?: (admitted: readonly Admitted[]) => void; createTenants?: boolean } = {},
 	): Promise<Prepared[]> {
 		const admitted: Admitted[] = [];
 		for (const [i, { input }] of items.entries()) {
 			admitted.push(admit(input, admissionOf(i)));
 			await breathe(i);
 		}
-		onAdmitted?.(admitted);
+		options.onAdmitted?.(admitted);
 		const events = admitted.flatMap((item) => (item.ok ? [item.event] : []));
-		const known = await this.#knownTenants(events, mayWrite);
+		const known = await this.#knownTenants(events, mayWrite, options.createTenants ?? true);
 		const prepared: Prepared[] = [];
 		for (const [i, item] of admitted.entries()) {
 			if (!item.ok) prepared.push(invalidArgument(item.violations));
@@ -164,17 +188,18 @@ export class Ingest {
 		return prepared;
 	}
 
-	/** The tenants of these events that may be written to and exist, now at the latest. */
+	/** The tenants of these events that may be written to and exist: now at the latest, or as soon as they may be made. */
 	async #knownTenants(
 		events: readonly AuditEvent[],
 		mayWrite: (tenantId: TenantId) => boolean,
+		createTenants: boolean,
 	): Promise<Set<TenantId>> {
 		const { tenants, autoCreateTenants } = this.#options;
 		const known = new Set<TenantId>();
 		for (const tenantId of new Set(events.map((event) => event.tenantId))) {
 			if (!mayWrite(tenantId)) continue;
-			if (autoCreateTenants) await tenants.create(tenantId, tenantId);
-			else if (!(await tenants.exists(tenantId))) continue;
+			if (autoCreateTenants && createTenants) await tenants.create(tenantId, tenantId);
+			else if (!autoCreateTenants && !(await tenants.exists(tenantId))) continue;
 			known.add(tenantId);
 		}
 		return known;
@@ -196,6 +221,11 @@ export class Ingest {
 
 /** An event ready to be stored, or why it is refused. */
 type Prepared = EventRow | AuditError;
+
+/** The tenant an event names, if it can be one: from the bare subject, which is for trusted producers, it is believed. */
+function tenantNamedBy({ tenantId }: EventInput): TenantId | undefined {
+	return isTenantId(tenantId) ? tenantId : undefined;
+}
 
 /** A flush of thousands of events must not keep other callers waiting while it is hashed. */
 async function breathe(i: number): Promise<void> {

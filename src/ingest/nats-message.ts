@@ -4,7 +4,7 @@ import { isTenantId } from "../event/admit.ts";
 import { decodeBatchBinary, decodeBatchJson, decodeEventBinary, decodeEventJson } from "../event/decode.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
-import type { Origin, Refusal } from "../storage/dead-letters.ts";
+import type { DeadLetter, Origin, Refusal } from "../storage/dead-letters.ts";
 import type { MessageItem } from "./ingest.ts";
 import { EVENTS_SUBJECT } from "./nats-stream.ts";
 
@@ -29,26 +29,48 @@ export interface IncomingMessage {
 export function decodeMessage(message: IncomingMessage, streamCreated: Date): MessageItem[] {
 	const { streamSeq, publishedAt } = placeOf(message.reply ?? "");
 	const { headers, headersOk } = readHeaders(message);
-	const bound = boundTenant(message.subject);
-	const origin: Origin = {
-		streamCreated,
-		streamSeq,
-		position: 0,
-		subject: storable(message.subject),
-		headers,
-		body: message.data,
-		publishedAt,
-		tenantId: bound === "any" || bound === "none" ? undefined : bound,
-	};
+	const subject = storable(message.subject);
+	return decodeBody(
+		{
+			streamCreated,
+			streamSeq,
+			position: 0,
+			subject,
+			headers,
+			body: message.data,
+			isPart: false,
+			publishedAt,
+			tenantId: tenantOfSubject(subject),
+		},
+		headersOk,
+	);
+}
+
+/**
+ * Takes apart what was a dead letter, as it was taken apart when it came: the same bytes under the same rules, in the same
+ * place of the stream, so whatever is made of it is what the message would have become.
+ */
+export function decodeLetter(letter: DeadLetter): MessageItem[] {
+	const { reason } = letter;
+	const origin: Origin = { ...letter, tenantId: tenantOfSubject(letter.subject) };
+	// Headers that could not be read were not kept: nobody knows what they said of the body.
+	if (!origin.isPart) return decodeBody(origin, reason !== UNDECODABLE_HEADERS);
+	// It was read as what its batch was: where the bytes of one event do not tell that, the reason does.
+	const looksLikeJson = isJson(origin.headers, origin.body);
+	return decodeOne(origin, reason === "UNDECODABLE_JSON" || (looksLikeJson && reason !== "UNDECODABLE_PROTOBUF"));
+}
+
+function decodeBody(origin: Origin, headersOk: boolean): MessageItem[] {
+	const { headers, body } = origin;
 	const refuse = (reason: string, what: string, violations: readonly Violation[] = []): MessageItem[] => [
 		{ origin, input: undefined, refusal: { reason, message: what, violations } },
 	];
-	if (bound === "none") {
+	if (boundTenant(origin.subject) === "none") {
 		return refuse("UNKNOWN_SUBJECT", `the subject must be ${EVENTS_SUBJECT} or ${EVENTS_SUBJECT}.<tenant>`);
 	}
-	if (!headersOk) return refuse("UNDECODABLE_HEADERS", "a header's name holds characters that names may not have");
+	if (!headersOk) return refuse(UNDECODABLE_HEADERS, "a header's name holds characters that names may not have");
 	const type = valueOf(headers, "audit-type") ?? "event";
-	const json = isJson(headers, message.data);
+	const json = isJson(headers, body);
 	try {
 		if (type === "event") return decodeOne(origin, json);
 		if (type === "batch") return decodeBatch(origin, json, refuse);
@@ -72,6 +94,13 @@ export function placeOf(reply: string): { streamSeq: bigint; publishedAt: Micros
 		throw new Error("the message did not come from a JetStream consumer");
 	}
 	return { streamSeq: BigInt(seq), publishedAt: (BigInt(nanos) / 1000n) as Micros };
+}
+
+const UNDECODABLE_HEADERS = "UNDECODABLE_HEADERS";
+
+function tenantOfSubject(subject: string): TenantId | undefined {
+	const bound = boundTenant(subject);
+	return bound === "any" || bound === "none" ? undefined : bound;
 }
 
 /** The tenant a subject binds; `any` for the bare subject of trusted producers; `none`: not a subject of ours. */
@@ -124,7 +153,7 @@ function decodeBatch(
 		return refuse("BATCH_TOO_LARGE", `the batch holds more than ${LIMITS.batchEvents} events`, size);
 	}
 	return batch.items.map(({ source, decoded }, position) => {
-		const itemOrigin = { ...origin, position, body: source };
+		const itemOrigin = { ...origin, position, body: source, isPart: true };
 		if (decoded.ok) return { origin: itemOrigin, input: decoded.input };
 		return { origin: itemOrigin, input: undefined, refusal: undecodable(json, decoded.violations) };
 	});

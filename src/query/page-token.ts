@@ -9,6 +9,9 @@ export interface Cursor {
 	readonly id: EventId;
 }
 
+/** What is gone through page by page: a search, or whatever else has pages. */
+export type Paged = Pick<Search, "pageSize">;
+
 /*
  * A token is base64url of: version (1 byte), occurred_at (8, µs), id (16), time of issue (8, ms), HMAC-SHA256 (32) over
  * all of these and the search. It says nothing the caller has not seen. The key is derived from the root secret, so any
@@ -20,7 +23,7 @@ const TOKEN_BYTES = BODY_BYTES + 32;
 const VALID_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** @param now milliseconds since 1970 */
-export function issuePageToken(key: KeyObject, search: Search, cursor: Cursor, now: number): string {
+export function issuePageToken(key: KeyObject, search: Paged, cursor: Cursor, now: number): string {
 	const body = Buffer.alloc(BODY_BYTES);
 	body.writeUInt8(VERSION, 0);
 	body.writeBigInt64BE(cursor.occurredAt, 1);
@@ -33,7 +36,7 @@ export function issuePageToken(key: KeyObject, search: Search, cursor: Cursor, n
  * @param now milliseconds since 1970
  * @throws AuditError invalid_argument, with one text for every reason: a forger learns nothing
  */
-export function openPageToken(key: KeyObject, search: Search, token: string, now: number): Cursor {
+export function openPageToken(key: KeyObject, search: Paged, token: string, now: number): Cursor {
 	const bytes = Buffer.from(token, "base64url");
 	// Node's decoder skips what is not base64url and ignores spare bits: only the spelling we issue is ours.
 	if (bytes.length !== TOKEN_BYTES || bytes.toString("base64url") !== token) throw invalidPageToken();
@@ -44,7 +47,7 @@ export function openPageToken(key: KeyObject, search: Search, token: string, now
 	return { occurredAt: body.readBigInt64BE(1) as Micros, id: id as EventId };
 }
 
-function authenticate(key: KeyObject, body: Buffer, search: Search): Buffer {
+function authenticate(key: KeyObject, body: Buffer, search: Paged): Buffer {
 	// The body's length is fixed, so body and search cannot run into each other.
 	return createHmac("sha256", key).update(body).update(searchText(search)).digest();
 }
@@ -54,7 +57,7 @@ function authenticate(key: KeyObject, body: Buffer, search: Search): Buffer {
  * added later is bound without anybody thinking of it. Filters not given are not in it, so that tokens outlive the
  * release that adds one.
  */
-function searchText(search: Search): string {
+function searchText(search: Paged): string {
 	const { pageSize: _, ...bound } = search;
 	const sorted = Object.entries(bound).sort(([a], [b]) => (a < b ? -1 : 1));
 	return JSON.stringify(sorted, (_name, value: unknown) => (typeof value === "bigint" ? `${value}` : value));

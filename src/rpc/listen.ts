@@ -5,6 +5,7 @@ import type { Logger } from "../logger.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
 import { Connections } from "./connections.ts";
+import { DeadLetterServiceCalls, type DeadLetterServiceOptions } from "./dead-letter-service.ts";
 import { guard } from "./guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { openPort } from "./port.ts";
@@ -13,7 +14,7 @@ import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
 
-export interface ListenOptions extends AuditServiceOptions {
+export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
@@ -47,6 +48,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
 		calls: new AuditServiceCalls(options),
+		deadLetters: new DeadLetterServiceCalls(options),
 		authenticator,
 		budgets: {
 			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),

@@ -15,15 +15,18 @@ import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import { callKey, contextOf, principalOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
+import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { sendError } from "./rest-response.ts";
+import { addDeadLetterService } from "./route-dead-letters.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
+	readonly deadLetters: DeadLetterServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
@@ -32,9 +35,10 @@ export interface RouterOptions {
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, authenticator, budgets, limits, stopping }: RouterOptions): Route {
+export function routeRpcs({ calls, deadLetters, authenticator, budgets, limits, stopping }: RouterOptions): Route {
 	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
+	addDeadLetterService(router, deadLetters);
 	return routeTo(router, { budgets, limits });
 }
 

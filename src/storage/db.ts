@@ -63,9 +63,23 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
  * Runs one read-only transaction that sees the events of one tenant and no other: row-level security compares with the
  * setting made here, which ends with the transaction. The only way to events.
  */
-export async function inTenant<T>(
+export function inTenant<T>(db: Database, tenantId: TenantId, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	return readAs(db, { setting: "audit.tenant_id", value: tenantId }, run);
+}
+
+/** Whose dead letters: those of some tenants, or all there are, also of no known tenant. */
+export type LetterScope = ReadonlySet<TenantId> | "all";
+
+/** As `inTenant`, for dead letters: sees those of the scope and no others. The only way to dead letters. */
+export function inLetters<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	// Neither the comma nor the star can be in a tenant's id.
+	const value = scope === "all" ? "*" : [...scope].join(",");
+	return readAs(db, { setting: "audit.dead_letters_of", value }, run);
+}
+
+async function readAs<T>(
 	db: Database,
-	tenantId: TenantId,
+	scope: { readonly setting: string; readonly value: string },
 	run: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
 	try {
@@ -73,7 +87,7 @@ export async function inTenant<T>(
 		let failed = true;
 		try {
 			await client.query("BEGIN TRANSACTION READ ONLY");
-			await client.query("SELECT set_config('audit.tenant_id', $1, true)", [tenantId]);
+			await client.query("SELECT set_config($1, $2, true)", [scope.setting, scope.value]);
 			const result = await run(client);
 			await client.query("COMMIT");
 			failed = false;

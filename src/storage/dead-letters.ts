@@ -3,19 +3,25 @@ import type { Violation } from "../errors.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
 
-/** Where an event of a message comes from: enough to find the message again, and to judge it without. */
-export interface Origin {
+/** Which event of which message: what a dead letter is known by. */
+export interface LetterKey {
 	/** When the stream was created: numbers of messages start again with a new stream. */
 	readonly streamCreated: Date;
 	readonly streamSeq: bigint;
 	/** Which event of the message, from 0. */
 	readonly position: number;
+}
+
+/** Where an event of a message comes from: enough to find the message again, and to judge it without. */
+export interface Origin extends LetterKey {
 	readonly subject: string;
 	readonly headers: Record<string, string[]>;
 	/** The original bytes of this one event; of the whole message if it could not be taken apart. */
 	readonly body: Uint8Array;
+	/** Whether the body is one event of a batch: what the headers say of a body holds for the message. */
+	readonly isPart: boolean;
 	readonly publishedAt: Micros;
-	/** The tenant the subject names, if it names one. */
+	/** The tenant the subject names, if it names one. Of a dead letter else the one its event names, if that can be read. */
 	readonly tenantId: TenantId | undefined;
 }
 
@@ -36,9 +42,9 @@ export async function insertDeadLetters(client: pg.PoolClient, letters: readonly
 	const column = <T>(value: (letter: DeadLetter) => T) => letters.map(value);
 	await client.query(
 		`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message,
-		                                 violations, headers, body, published_at)
+		                                 violations, headers, body, published_at, is_part)
 		 SELECT * FROM unnest($1::timestamptz[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[],
-		                      $8::jsonb[], $9::jsonb[], $10::bytea[], $11::timestamptz[])
+		                      $8::jsonb[], $9::jsonb[], $10::bytea[], $11::timestamptz[], $12::boolean[])
 		 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING`,
 		[
 			column(({ streamCreated }) => streamCreated),
@@ -52,6 +58,28 @@ export async function insertDeadLetters(client: pg.PoolClient, letters: readonly
 			column(({ headers }) => JSON.stringify(headers)),
 			column(({ body }) => Buffer.from(body)),
 			column(({ publishedAt }) => rfc3339(publishedAt)),
+			column(({ isPart }) => isPart),
 		],
 	);
+}
+
+/**
+ * A letter's id, for people and programs: `<stream's creation in ms, base 36>-<sequence number>-<position>`. Nothing is
+ * stored for it: it is the key, written differently.
+ */
+export function letterId({ streamCreated, streamSeq, position }: LetterKey): string {
+	return `${streamCreated.getTime().toString(36)}-${streamSeq}-${position}`;
+}
+
+/** @returns undefined if the text is no letter's id */
+export function parseLetterId(id: string): LetterKey | undefined {
+	const [, created = "", seq = "", position = ""] = /^([0-9a-z]{1,9})-(\d{1,19})-(\d{1,9})$/.exec(id) ?? [];
+	if (created === "" || BigInt(seq) > 2n ** 63n - 1n) return undefined;
+	const key = {
+		streamCreated: new Date(Number.parseInt(created, 36)),
+		streamSeq: BigInt(seq),
+		position: Number(position),
+	};
+	// One id for each letter: other spellings, such as leading zeros, are none.
+	return letterId(key) === id ? key : undefined;
 }

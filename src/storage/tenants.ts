@@ -1,14 +1,12 @@
 import type { KeyObject } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
-import { admit } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
-import { microsOfDate } from "../event/time.ts";
-import { ActorType, Category, EventSchema } from "../gen/audit/v1/event_pb.ts";
+import { ActorType, Category } from "../gen/audit/v1/event_pb.ts";
 import { type ChainHead, formBatch, writeManifest } from "./batch.ts";
 import { copyRows } from "./copy.ts";
 import { asUnavailable, type Database } from "./db.ts";
 import type { Partitions } from "./partitions.ts";
-import { type EventRow, HASH_VERSION, prepareRow } from "./row.ts";
+import { type EventRow, HASH_VERSION } from "./row.ts";
+import { serviceEvent } from "./service-event.ts";
 import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
 export interface TenantsOptions {
@@ -81,17 +79,12 @@ export class Tenants {
 }
 
 function firstEvent(tenantId: TenantId, name: string, macKey: KeyObject): EventRow {
-	const now = microsOfDate(new Date());
-	const input = create(EventSchema, {
+	const input = {
 		action: "audit.log.created",
 		category: Category.SYSTEM,
 		actor: { type: ActorType.SYSTEM, id: "auditlog" },
 		primaryResource: { type: "tenant", id: tenantId, displayName: name },
 		metadata: { hash_version: HASH_VERSION },
-	});
-	const recordedBy = { door: "service", keyId: undefined } as const;
-	const admission = { now, recordedBy, boundTenant: tenantId, idSecret: macKey, kind: 2 } as const;
-	const admitted = admit(input, admission);
-	if (!admitted.ok) throw new Error(`the service's own event was refused: ${admitted.violations[0]?.message}`);
-	return prepareRow(admitted.event, macKey);
+	};
+	return serviceEvent(tenantId, input, macKey);
 }

@@ -42,7 +42,7 @@ export interface VerifyOptions {
 const PROBLEMS_LISTED = 1_000;
 const NOT_PROVEN = [
 	"Cutting off the newest batches together with their rows goes unseen until there are signed checkpoints, also after others were written in their place. Compare with the heads kept in the NATS stream AUDIT_CHAIN.",
-	"Dead letters, API keys, tenants' names and the times of commits are not hashed. Whether readers are shown what is stored is not looked at.",
+	"Dead letters and their histories, API keys, tenants' names and the times of commits are not hashed. Whether readers are shown what is stored is not looked at.",
 	"Whoever has the secret can write a trail that proves.",
 ];
 

@@ -79,6 +79,8 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
+		letters: { list: reached, get: reached },
+		redriver: { redrive: reached, discard: reached },
 		authenticator: new Authenticator((id) => {
 			const { key, role } = known.get(id) ?? {};
 			return Promise.resolve(key && role && { secretHash: hashSecret(keys, key), role, tenants: "all" });

@@ -52,6 +52,7 @@ describe("where a message comes from", () => {
 				subject: "audit.events.acme",
 				headers: { "Audit-Type": ["batch"], "X-Trace": ["a", "b"] },
 				body: toBinary(EventSchema, item),
+				isPart: true,
 				publishedAt: 1_769_860_800_123_456n,
 				tenantId: "acme",
 			})),
