@@ -53,6 +53,16 @@ export const SETTINGS = {
 	HTTP_PORT: { doc: "Connect, gRPC-Web, gRPC, REST. 0 takes a free port.", fallback: "8080", parse: parsePort },
 	GRPC_PORT: { doc: "gRPC (HTTP/2 only). 0 takes a free port.", fallback: "50051", parse: parsePort },
 	DATA_DIR: { doc: "Where `make run` keeps its data.", fallback: ".data", parse: (text) => text },
+	NATS_SERVER_BIN: {
+		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
+		optional: true,
+		parse: (text) => text,
+	},
+	XDG_CACHE_HOME: {
+		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
+		optional: true,
+		parse: (text) => text,
+	},
 	LOG_LEVEL: {
 		doc: "trace, debug, info, warn, error or silent.",
 		fallback: "info",
@@ -67,16 +77,6 @@ export const SETTINGS = {
 		doc: "Whether the first write to an unknown tenant creates it: true or false.",
 		fallback: "false",
 		parse: parseBoolean,
-	},
-	NATS_SERVER_BIN: {
-		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
-		optional: true,
-		parse: (text) => text,
-	},
-	XDG_CACHE_HOME: {
-		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
-		optional: true,
-		parse: (text) => text,
 	},
 } as const satisfies Record<string, Setting<unknown>>;
 
