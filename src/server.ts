@@ -78,13 +78,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			natsDoor.start();
 		}
 		const readiness = () => checkReadiness(db, schema, natsDoor);
-		const { host, httpPort, grpcPort } = config;
-		const limits = {
-			connections: config.maxConnections,
-			connectionsPerAddress: config.maxConnectionsPerAddress,
-			drainMs: config.drainMs,
-			noticeMs: config.drainNoticeMs,
-		};
+		const { host, httpPort, grpcPort, limits } = config;
 		const doors = closer.add(
 			await listen({
 				host,
