@@ -35,6 +35,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 	try {
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
+		// Asked for the log's sake; while the database is away, the first write asks.
+		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
 		closer.add(
 			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { migrate } from "../storage/migrate.ts";
+import { type Migrated, migrate } from "../storage/migrate.ts";
 import { type CommandLine, print } from "./command-line.ts";
 import { readDatabaseSettings } from "./settings.ts";
 
@@ -9,7 +9,7 @@ export function migrateDatabase(command: Command, commandLine: CommandLine): voi
 		.addHelpText(
 			"after",
 			`
-Needs DATABASE_URL, with a user that may create roles, and AUDIT_SECRET. Safe to repeat and to run from several places
+Needs AUDIT_SECRET and DATABASE_URL, with a superuser, or a user that has CREATEROLE and may create in the database. Safe to repeat and to run from several places
 at once; the service goes on meanwhile.`,
 		)
 		.action(async () => {
@@ -18,6 +18,7 @@ at once; the service goes on meanwhile.`,
 		});
 }
 
-export function migrationText({ applied }: { applied: string[] }): string {
-	return applied.length > 0 ? `applied ${applied.join(", ")}\n` : "the database is up to date\n";
+export function migrationText({ applied, notes }: Migrated): string {
+	const done = applied.length > 0 ? `applied ${applied.join(", ")}` : "the database is up to date";
+	return `${[done, ...notes.map((note) => `note: ${note}`)].join("\n")}\n`;
 }

@@ -84,7 +84,7 @@ test("no role of the service has UPDATE, DELETE or TRUNCATE on anything, or any 
 	}
 });
 
-test("only the writer and the verifier bypass row-level security, and nobody is a superuser or may make roles", async () => {
+test("only the writer bypasses row-level security, and nobody is a superuser or may make roles", async () => {
 	const { rows } = await admin.query(
 		"SELECT rolname, rolbypassrls, rolsuper, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname LIKE 'audit\\_%' ORDER BY 1",
 	);
@@ -93,7 +93,7 @@ test("only the writer and the verifier bypass row-level security, and nobody is 
 		{ rolname: "audit_maintainer", rolbypassrls: false, ...plain },
 		{ rolname: "audit_owner", rolbypassrls: false, ...plain, rolcanlogin: false },
 		{ rolname: "audit_reader", rolbypassrls: false, ...plain },
-		{ rolname: "audit_verifier", rolbypassrls: true, ...plain },
+		{ rolname: "audit_verifier", rolbypassrls: false, ...plain },
 		{ rolname: "audit_writer", rolbypassrls: true, ...plain },
 	]);
 });
