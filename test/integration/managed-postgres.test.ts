@@ -10,6 +10,7 @@ import { type NatsClient, openNatsClient, untilDrained } from "../support/nats-c
 import { type CliResult, runCli } from "../support/run-cli.ts";
 import { type ServiceProcess, startService } from "../support/service-process.ts";
 import { startOwnNats, startOwnPostgres, testSecret } from "../support/services.ts";
+import { anEvent as anAdmissible, aWriter, openWritePath } from "../support/write-path.ts";
 
 /**
  * PostgreSQL run by somebody else: nobody of ours is a superuser, and no role can be given BYPASSRLS. After the database
@@ -89,6 +90,23 @@ test("the service says once, as a warning, that it stores by INSERT, and is read
 	expect(await ready.text()).not.toMatch(/BYPASSRLS|database/);
 });
 
+test("what a pooler has to know is printed, and nothing else: the roles, with the passwords that are theirs", async () => {
+	const { stdout, stderr } = await runCli(["migrate", "--pooler-users"], env);
+	expect(stderr).toMatch(/^the database is up to date\nnote: /);
+	const users = stdout
+		.trimEnd()
+		.split("\n")
+		.map((line) => /^"(\w+)" "([\w-]{32})"$/.exec(line)?.slice(1) ?? []);
+	expect(users.map(([role]) => role)).toEqual(["audit_writer", "audit_reader", "audit_maintainer", "audit_verifier"]);
+	for (const [role = "", password = ""] of users) {
+		const url = new URL(env["DATABASE_URL"] ?? "");
+		Object.assign(url, { username: role, password });
+		const client = new Client({ connectionString: url.href });
+		await client.connect();
+		await client.end();
+	}
+});
+
 describe("writing", () => {
 	test("batches, retries and reused keys are told apart as ever", async () => {
 		const client = clientOf("acme");
@@ -127,6 +145,25 @@ describe("writing", () => {
 			{ tenant_id: "acme", reason: "INVALID_EVENT" },
 		]);
 	});
+});
+
+test("BYPASSRLS taken away while the service runs costs one refusal; the next try is stored by INSERT", async () => {
+	const superuser = new Client({ connectionString: postgres.url });
+	await superuser.connect();
+	await superuser.query("ALTER ROLE audit_writer BYPASSRLS");
+	const path = openWritePath({ databaseUrl: env["DATABASE_URL"] ?? "", secret: testSecret() });
+	const write = () => path.ingest.accept([anAdmissible({ tenantId: "acme" })], aWriter(), { atomic: false });
+	try {
+		expect(await path.db.canCopy(path.db.writer)).toBe(true);
+		await write();
+		await superuser.query("ALTER ROLE audit_writer NOBYPASSRLS");
+		await expect(write()).rejects.toMatchObject({ code: "unavailable", reason: "NOT_STORED" });
+		expect((await write()).map(({ ok }) => ok)).toEqual([true]);
+	} finally {
+		await superuser.query("ALTER ROLE audit_writer NOBYPASSRLS");
+		await superuser.end();
+		await path.close();
+	}
 });
 
 test("tenants are apart", async () => {
