@@ -202,7 +202,9 @@ test("no role bypasses row-level security, which is forced on every leaf, and no
 });
 
 test("the whole trail is proven", async () => {
+	const written = Array.from({ length: 50 }, () => anEvent());
+	await Promise.all((["acme", "globex"] as const).map((tenant) => clientOf(tenant).batchWrite({ events: written })));
 	const verification = await checkTrail({ databaseUrl: env["DATABASE_URL"] ?? "", secret: testSecret() });
-	expect(verification.events).toBeGreaterThan(300);
+	expect(verification.events).toBeGreaterThanOrEqual(102);
 	expect(verification.tenants).toBe(2);
 });
