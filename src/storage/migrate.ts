@@ -13,6 +13,8 @@ const FOLDER = join(import.meta.dirname, "../../migrations");
 /** The roles the service logs in as; `audit_owner` never logs in. */
 export const LOGIN_ROLES = Object.keys(ROLE_LIMITS_MS);
 
+const OLDEST_POSTGRES = 15;
+
 export interface Migrated {
 	/** The names of the migrations that were applied now. */
 	readonly applied: string[];
@@ -30,6 +32,8 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 	pool.on("error", () => {});
 	const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
 	try {
+		const { rows } = await pool.query<{ version: string }>("SELECT current_setting('server_version') AS version");
+		refuseOldServer(rows[0]?.version ?? "");
 		const migrator = new Migrator({
 			db,
 			provider: { getMigrations: readMigrations },
@@ -43,6 +47,13 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 	} finally {
 		await db.destroy();
 	}
+}
+
+/** @param version the server's, such as `15.18 (Debian 15.18-1)` or `19beta1` */
+export function refuseOldServer(version: string): void {
+	if (Number.parseInt(version, 10) >= OLDEST_POSTGRES) return;
+	const message = `PostgreSQL ${OLDEST_POSTGRES} or newer is needed; this is ${version}`;
+	throw new AuditError("failed_precondition", message, { reason: "OLD_POSTGRES" });
 }
 
 /** The SQL files of `migrations/`, by name. Forward only. */
