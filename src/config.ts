@@ -48,7 +48,7 @@ interface Setting<T> {
 /** Every setting there is: the one table that parser, documentation and tests read. */
 export const SETTINGS = {
 	DATABASE_URL: {
-		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (a superuser's); the service connects as its own roles.",
+		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (a superuser's, or an owner's with CREATEROLE); the service connects as its own roles.",
 		secret: true,
 		parse: parseUrl("postgres:", "postgresql:"),
 	},

@@ -46,6 +46,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
 			logger.warn({ err: error.cause }, "the database is away; waiting for it");
 		});
+		// Asked for the log's sake; while the database is away, the first write asks.
+		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
 		closer.add(
 			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),

@@ -3,6 +3,7 @@ import type { Logger } from "../logger.ts";
 import type { ChainHead } from "../storage/batch.ts";
 import type { DeadLetter } from "../storage/dead-letters.ts";
 import { ChainHeads, copyDeadLetters } from "./nats-copies.ts";
+import { canSyncFirst, shortcomingsOf } from "./nats-features.ts";
 import { type AcceptMessages, FlushLoop, type Held } from "./nats-flush.ts";
 import { placeOf } from "./nats-message.ts";
 import { sizeOf } from "./nats-pull.ts";
@@ -30,6 +31,8 @@ export interface NatsStatus {
 	readonly reason: string | undefined;
 	/** Whether the server syncs before it acknowledges. */
 	readonly sync: SyncMode;
+	/** The server's version, while there is a connection. */
+	readonly server: string | undefined;
 	/** Messages that are in the stream and not yet stored, when last looked (every ten seconds). */
 	readonly pending: number | undefined;
 }
@@ -81,20 +84,24 @@ export class NatsDoor {
 		const session = this.#session;
 		if (!session || this.#closing) {
 			const state = this.#closing ? "closed" : "connecting";
-			return { state, reason: this.#reason, sync: session?.sync ?? "unknown", pending: session?.pending };
+			const sync = session?.sync ?? "unknown";
+			return { state, reason: this.#reason, sync, server: session?.serverVersion, pending: session?.pending };
 		}
 		const problems = [this.#flushes.failure, ...session.missing].filter((problem) => problem !== undefined);
 		const reason = problems.length > 0 ? problems.join("; ") : undefined;
-		return { state: "up", reason, sync: session.sync, pending: session.pending };
+		return { state: "up", reason, sync: session.sync, server: session.serverVersion, pending: session.pending };
 	}
 
 	/** What is not as it should be, in words; nothing when all is well. */
 	degraded(): string[] {
-		const { state, reason, sync } = this.status();
+		const { state, reason, sync, server } = this.status();
 		const words: string[] = [];
 		if (state !== "up") words.push(`nats: ${state}${reason ? ` (${reason})` : ""}`);
 		else if (reason !== undefined) words.push(`nats: ${reason}`);
-		if (sync === "periodic") words.push("nats: the server acknowledges before it syncs; a power cut can lose messages");
+		if (sync === "periodic") {
+			const why = canSyncFirst(server) ? "" : ` (nats-server ${server} cannot do otherwise; 2.10 can)`;
+			words.push(`nats: the server acknowledges before it syncs; a power cut can lose messages${why}`);
+		}
 		return words;
 	}
 
@@ -158,7 +165,10 @@ export class NatsDoor {
 		this.#session = session;
 		onUp();
 		this.#reason = "";
-		logger.info({ sync: session.sync, pending: session.pending }, "the NATS door is up");
+		const { sync, pending, serverVersion } = session;
+		logger.info({ server: serverVersion, sync, pending }, "the NATS door is up");
+		const lacks = shortcomingsOf(serverVersion);
+		if (lacks.length > 0) logger.warn({ server: serverVersion, lacks }, "the nats-server is too old for some features");
 		this.#settle();
 		this.#heads.connected();
 		const reason = await session.ended;

@@ -36,6 +36,8 @@ export class Session {
 	readonly jetstream: JetStreamClient;
 	readonly sync: SyncMode;
 	readonly missing: readonly string[];
+	/** The server's, such as `2.10.27`. */
+	readonly serverVersion: string | undefined;
 	/** Resolves with the reason when the session is over. */
 	readonly ended: Promise<string>;
 	/** Messages that are in the stream and not yet stored, when last looked. */
@@ -66,6 +68,7 @@ export class Session {
 		this.streamCreated = new Date(event.created);
 		this.sync = sync;
 		this.missing = missing;
+		this.serverVersion = nc.info?.version;
 		this.pending = consumer.num_pending + consumer.num_ack_pending;
 		this.#deliveredAtLastLook = consumer.delivered.consumer_seq;
 		const { promise, resolve } = Promise.withResolvers<string>();

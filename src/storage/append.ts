@@ -2,12 +2,12 @@ import type { KeyObject } from "node:crypto";
 import pg from "pg";
 import type { Logger } from "../logger.ts";
 import { appended, type Batch, type ChainHead, formBatch, writeManifest } from "./batch.ts";
-import { copyRows } from "./copy.ts";
 import type { Database } from "./db.ts";
 import { type DeadLetter, insertDeadLetters, type Origin, type Refusal } from "./dead-letters.ts";
 import { findStored, insertCarefully, isDataError, isMissingPartition, type Outcome } from "./insert.ts";
 import type { Partitions } from "./partitions.ts";
 import type { EventRow } from "./row.ts";
+import { storeRows } from "./store-rows.ts";
 import type { Tenants } from "./tenants.ts";
 import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
@@ -79,7 +79,7 @@ export class Appender {
 		let head: ChainHead | undefined;
 		try {
 			head = await writeTransaction(this.#options.db, async (client) => {
-				if (rows.length > 0) await copyRows(client, batch.placed);
+				if (rows.length > 0) await storeRows(this.#options.db, client, batch.placed);
 				await insertDeadLetters(client, letters);
 				return rows.length > 0 ? await writeManifest(client, batch, this.#options.manifestKey) : undefined;
 			});
