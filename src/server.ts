@@ -2,6 +2,7 @@ import { Authenticator, findApiKeyIn } from "./auth/authenticator.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
+import { addGauges } from "./gauges.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
 import type { Logger } from "./logger.ts";
@@ -13,6 +14,7 @@ import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { Tenants } from "./storage/tenants.ts";
+import { Telemetry } from "./telemetry.ts";
 
 export interface RunningServer {
 	readonly httpUrl: string;
@@ -33,6 +35,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 	for (const name of config.unknownNames) logger.warn({ name }, "unknown setting ignored");
 	const closer = new Closer();
 	try {
+		const telemetry = new Telemetry();
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
 		const partitions = new Partitions(db);
@@ -42,9 +45,16 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		);
 
 		let natsDoor: NatsDoor | undefined;
-		const onAppended = (head: ChainHead) => natsDoor?.publishChainHead(head);
+		const onAppended = (head: ChainHead) => {
+			telemetry.observe("audit_batch_events", {}, head.events);
+			natsDoor?.publishChainHead(head);
+		};
+		const onCreated = (head: ChainHead) => {
+			telemetry.count("audit_events_stored_total", { door: "service" }, head.events);
+			onAppended(head);
+		};
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		const tenants = new Tenants({ db, partitions, ...hashing, onAppended });
+		const tenants = new Tenants({ db, partitions, ...hashing, onAppended: onCreated });
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -53,6 +63,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 				autoCreateTenants: config.autoCreateTenants,
 				idSecret: keys.eventIds,
 				contentMacKey: keys.contentMacs,
+				telemetry,
+				logger,
 			}),
 			(i) => i.close(),
 		);
@@ -63,10 +75,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
 			natsDoor.start();
 		}
+		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, natsDoor);
 		const { host, httpPort, grpcPort } = config;
 		const doors = closer.add(
-			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, logger }),
+			await listen({ host, httpPort, grpcPort, ingest, query, authenticator, readiness, telemetry, logger }),
 			(l) => l.close(),
 		);
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");

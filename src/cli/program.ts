@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { AuditError } from "../errors.ts";
+import { VERSION } from "../version.ts";
 import { type CommandLine, type DefineCommand, EXIT, UsageError } from "./command-line.ts";
 import { describeError, isExpected } from "./describe-error.ts";
 import { readDevFile } from "./service-address.ts";
@@ -73,7 +73,7 @@ function demoTenants(error: Error, { env }: CommandLine): string {
 function newProgram({ stdout, stderr }: CommandLine): Command {
 	return new Command("auditlog")
 		.description("A multi-tenant, tamper-evident audit log.")
-		.version(version(), "-V, --version", "print the version")
+		.version(VERSION, "-V, --version", "print the version")
 		.helpOption("-h, --help", "show help")
 		.helpCommand("help [command]", "show help for a command")
 		.configureOutput({
@@ -97,9 +97,4 @@ $DATA_DIR/dev.json (.data/dev.json).
 
 Exit codes: 0 done; 1 refused or failed; 2 the command was called wrongly.`,
 		);
-}
-
-function version(): string {
-	const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-	return (manifest as { version: string }).version;
 }

@@ -7,9 +7,11 @@ import { AuditError } from "../errors.ts";
 export class ByteBudget {
 	readonly #perKey: number;
 	readonly #takenBy = new Map<string, number>();
+	readonly #bytes: number;
 	#left: number;
 
 	constructor(bytes: number, perKey: number) {
+		this.#bytes = bytes;
 		this.#left = bytes;
 		this.#perKey = perKey;
 	}
@@ -20,6 +22,11 @@ export class ByteBudget {
 		if (bytes > this.#left || taken > this.#perKey) throw overloaded();
 		this.#left -= bytes;
 		this.#takenBy.set(keyId, taken);
+	}
+
+	/** The bytes that are taken at the moment, by all. */
+	get taken(): number {
+		return this.#bytes - this.#left;
 	}
 
 	giveBack(keyId: string, bytes: number): void {

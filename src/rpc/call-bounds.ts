@@ -1,6 +1,6 @@
 import { createContextKey } from "@connectrpc/connect";
 import type { ByteBudget } from "./byte-budget.ts";
-import { type Call, type NodeRequest, type NodeResponse, principalOf } from "./call.ts";
+import type { Call, NodeRequest, NodeResponse } from "./call.ts";
 import { within } from "./deadline.ts";
 import { callerLeft, requestTooLarge } from "./errors.ts";
 
@@ -79,7 +79,7 @@ export class CallBounds {
 
 	/** @param bytes what the call takes in all */
 	#take(bytes: number): void {
-		this.#budget.take(principalOf(this.#call).keyId, bytes - this.#taken);
+		this.#budget.take(payerOf(this.#call), bytes - this.#taken);
 		this.#taken = bytes;
 	}
 
@@ -87,8 +87,13 @@ export class CallBounds {
 		if (this.#isOver) return;
 		this.#isOver = true;
 		this.#abandonBody();
-		if (this.#taken > 0) this.#budget.giveBack(principalOf(this.#call).keyId, this.#taken);
+		if (this.#taken > 0) this.#budget.giveBack(payerOf(this.#call), this.#taken);
 	}
+}
+
+/** Whose share a call's bytes are taken from: those who need no key have one together. */
+function payerOf(call: Call): string {
+	return call.principal?.keyId ?? "";
 }
 
 /** Where Connect's interceptors find a call's bounds. */

@@ -1,12 +1,16 @@
 import { AuditError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import type { Telemetry } from "../telemetry.ts";
+import { runWith, traceIdOf } from "../trace.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
+import { measureEnd } from "./call-end.ts";
 import { asAuditError } from "./errors.ts";
 import { sendError } from "./rest-response.ts";
 import { endWithAnswer } from "./sending.ts";
 
 export interface GuardOptions {
 	readonly logger: Logger;
+	readonly telemetry: Telemetry;
 	readonly stalledMs: number;
 }
 
@@ -19,10 +23,10 @@ export interface GuardOptions {
  */
 export function guard(
 	serve: Route,
-	{ logger, stalledMs }: GuardOptions,
+	{ logger, telemetry, stalledMs }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
-		const call = startCall(request.headers["x-request-id"]);
+		const call = startCall(request.headers);
 		// Broken connections are the callers' affair; without listeners they would end the process.
 		request.on("error", () => {});
 		response.on("error", () => {});
@@ -34,7 +38,9 @@ export function guard(
 		let gone = false;
 		response.once("close", () => {
 			gone = true;
-			logEnd(call, response, logger);
+			const failure = failureOf(call, response);
+			logEnd(call, failure, logger);
+			measureEnd(call, failure, telemetry);
 		});
 		try {
 			endWithAnswer(request, response, stalledMs);
@@ -42,7 +48,7 @@ export function guard(
 			if (!hasValidAuthority(request)) {
 				return refuse(request, response, call, malformedAuthority());
 			}
-			serve(request, response, call)?.catch(fail);
+			runWith(call.trace, () => serve(request, response, call))?.catch(fail);
 		} catch (error) {
 			fail(error);
 		}
@@ -67,14 +73,24 @@ function malformedAuthority(): AuditError {
 	return new AuditError("invalid_argument", message, { reason: "MALFORMED_AUTHORITY" });
 }
 
-/** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
-function logEnd(call: Call, response: NodeResponse, logger: Logger): void {
+/** Why a call that is over failed, if it did; a caller that left before the end is a reason, too. */
+function failureOf(call: Call, response: NodeResponse): Call["failure"] {
 	const failure = call.failure ?? (response.writableEnded ? undefined : { code: "canceled", reason: "" });
+	return failure?.code === "canceled" && call.isStream && response.headersSent ? undefined : failure;
+}
+
+/** A batch of retries may have been stored in as many batches as it has events. */
+const LOGGED_BATCHES = 8;
+
+/** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
+function logEnd(call: Call, failure: Call["failure"], logger: Logger): void {
 	const facts = {
 		request_id: call.requestId,
+		trace_id: traceIdOf(call.trace),
 		call: call.name,
 		protocol: call.protocol,
 		key_id: call.principal?.keyId,
+		...(call.batchIds.size > 0 && { batch_ids: [...call.batchIds].slice(0, LOGGED_BATCHES).map(String) }),
 		ms: Math.round(performance.now() - call.startedAt),
 	};
 	if (!failure) return logger.debug(facts, "call answered");

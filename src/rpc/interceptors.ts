@@ -8,6 +8,7 @@ import { findUnknownFields } from "../event/wire-shape.ts";
 import { callKey } from "./call.ts";
 import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError } from "./errors.ts";
+import { isOpen } from "./open-services.ts";
 
 /** Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s. */
 export const INTERCEPTORS: Interceptor[] = [mapErrors, endInTime, refuseUnknownFields];
@@ -20,8 +21,9 @@ export function requestGate(authenticator: Authenticator) {
 	return async (context: HandlerContext): Promise<void> => {
 		const call = context.values.get(callKey);
 		if (!call) throw new Error("a call reached the gate without its context");
-		call.name = context.method.name;
+		call.name = isOpen(context.service) ? `${context.service.typeName}/${context.method.name}` : context.method.name;
 		call.protocol = context.protocolName;
+		call.isStream = context.method.methodKind !== "unary";
 		// Connect hands every error to `abort` before it writes it to the response, whatever the protocol.
 		context.signal.addEventListener("abort", () => {
 			const reason: unknown = context.signal.reason;
@@ -32,6 +34,7 @@ export function requestGate(authenticator: Authenticator) {
 				call.failure = failureOf(asConnectError(reason));
 			}
 		});
+		if (isOpen(context.service)) return;
 		try {
 			call.principal = await authenticator.authenticate((name) => context.requestHeader.get(name));
 			authorize(call.principal, context.method.localName as RpcName, []);

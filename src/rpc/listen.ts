@@ -1,6 +1,7 @@
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
+import { type Telemetry, value } from "../telemetry.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import type { Route } from "./call.ts";
@@ -8,6 +9,7 @@ import { guard } from "./guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { openPort } from "./port.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
+import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
 
@@ -17,6 +19,7 @@ export interface ListenOptions extends AuditServiceOptions {
 	readonly grpcPort: Port;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
+	readonly telemetry: Telemetry;
 	readonly logger: Logger;
 	/** Where they are to differ from the usual ones. */
 	readonly limits?: Partial<DoorLimits>;
@@ -35,29 +38,43 @@ export interface Doors {
  * @throws Error with `code` EADDRINUSE and `port` if one of them is taken
  */
 export async function listen(options: ListenOptions): Promise<Doors> {
-	const { host, authenticator, logger } = options;
+	const { host, authenticator, telemetry, logger } = options;
 	const limits = { ...DOOR_LIMITS, ...options.limits };
 	let closing = false;
 	const check = shareCheck(options.readiness);
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
+		readiness,
 		calls: new AuditServiceCalls(options),
 		authenticator,
 		budget: new ByteBudget(limits.inFlightBytes, limits.inFlightBytesPerKey),
 		limits,
 	};
 	const rpcs = routeRpcs(door);
-	const everything = firstOf(rpcs, routeRest(door), routeHealth(readiness), routeNowhere);
+	const others = [routeRest(door), routeHealth(readiness), routeMetrics(telemetry), routeNowhere];
 
 	const open = (protocol: "any" | "http2", { number }: Port, route: Route) =>
-		openPort({ host, port: number, protocol, handle: guard(route, { logger, stalledMs: limits.stalledMs }) });
-	const http = await open("any", options.httpPort, everything);
-	const grpc = await open("http2", options.grpcPort, firstOf(rpcs, routeNowhere)).catch(async (error: unknown) => {
-		await http.close(0);
-		throw error;
-	});
+		openPort({
+			host,
+			port: number,
+			protocol,
+			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs }),
+		});
+	const http = await open("any", options.httpPort, firstOf(rpcs.route, ...others));
+	const grpc = await open("http2", options.grpcPort, firstOf(rpcs.route, routeNowhere)).catch(
+		async (error: unknown) => {
+			await http.close(0);
+			throw error;
+		},
+	);
+	telemetry.gauge("audit_in_flight_bytes", () => value(door.budget.taken));
+	telemetry.gauge("audit_connections", () => [
+		{ labels: { port: "http" } as const, value: http.connections() },
+		{ labels: { port: "grpc" } as const, value: grpc.connections() },
+	]);
 	const close = async () => {
 		closing = true;
+		rpcs.close();
 		await Promise.all([http.close(limits.drainMs), grpc.close(limits.drainMs)]);
 	};
 	return { httpUrl: http.url, grpcUrl: grpc.url, close };

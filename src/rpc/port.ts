@@ -15,6 +15,8 @@ export interface PortOptions {
 
 export interface OpenPort {
 	readonly url: string;
+	/** How many are open at the moment. */
+	connections(): number;
 	/**
 	 * Stops accepting, tells HTTP/2 peers to go elsewhere (GOAWAY), lets the calls in flight finish and cuts off what has
 	 * not finished after `drainMs`.
@@ -31,7 +33,11 @@ export async function openPort({ host, port, protocol, handle }: PortOptions): P
 	server.on("connection", (socket: Socket) => remember(socket, peers.sockets));
 	server.maxConnections = CONNECTION_LIMITS.connections;
 	const address = await startListening(server, host, port);
-	return { url: urlOf(host, address), close: (drainMs) => drain(server, peers, drainMs) };
+	return {
+		url: urlOf(host, address),
+		connections: () => peers.sockets.size,
+		close: (drainMs) => drain(server, peers, drainMs),
+	};
 }
 
 /** Who is connected, as far as closing must know. */

@@ -101,7 +101,7 @@ function restResources(calls: AuditServiceCalls): RestResource[] {
 			refuseParams(params);
 			const event = taken(decodeEventJson(await readBody()), "INVALID_EVENT");
 			const request = create(WriteEventRequestSchema, { event });
-			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, principalOf(call), ""));
+			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, call, ""));
 		},
 	};
 	const batch: RestMethod = {
@@ -109,7 +109,7 @@ function restResources(calls: AuditServiceCalls): RestResource[] {
 		async run({ call, params, readBody }) {
 			refuseParams(params);
 			const request = taken(decodeJson(BatchWriteRequestSchema, await readBody()), "INVALID_REQUEST");
-			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, principalOf(call)));
+			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, call));
 		},
 	};
 	const get: RestMethod = {

@@ -9,23 +9,32 @@ import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import type { ByteBudget } from "./byte-budget.ts";
-import { callKey, contextOf, principalOf, type Route } from "./call.ts";
+import { callKey, callOf, contextOf, principalOf, type Route } from "./call.ts";
 import { boundsKey, CallBounds } from "./call-bounds.ts";
 import { takeTimeout } from "./deadline.ts";
 import { asConnectError } from "./errors.ts";
 import { INTERCEPTORS, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
+import { addOpenServices, isOpen, OPEN_REQUEST_BYTES } from "./open-services.ts";
 import { sendError } from "./rest-response.ts";
+import type { Readiness } from "./route-health.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budget: ByteBudget;
 	readonly limits: DoorLimits;
+	readonly readiness: () => Promise<Readiness>;
+}
+
+export interface RpcRoute {
+	readonly route: Route;
+	/** Tells those who watch the service's health that it ends. Before the ports close: they wait for open streams. */
+	close(): void;
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, authenticator, budget, limits }: RouterOptions): Route {
+export function routeRpcs({ calls, authenticator, budget, limits, readiness }: RouterOptions): RpcRoute {
 	const router = createConnectRouter({
 		requestGate: requestGate(authenticator),
 		interceptors: INTERCEPTORS,
@@ -34,18 +43,26 @@ export function routeRpcs({ calls, authenticator, budget, limits }: RouterOption
 		jsonOptions: { ignoreUnknownFields: false },
 	});
 	addAuditService(router, calls);
+	const health = addOpenServices(router, readiness);
 	const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-	return (request, response, call) => {
+	const route: Route = (request, response, call) => {
 		const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
 		if (!handler) return undefined;
 		const context = contextOf(call);
 		const universal = universalRequestFromNodeRequest(request, response, undefined, context);
-		const ms = takeTimeout(universal.header, deadlineOf(handler.method.localName, limits));
+		const { methodKind } = handler.method;
+		const limitMs = deadlineOf(handler.method.localName, limits);
+		// A stream's own timeout is Connect's to keep: this one is for getting it under way.
+		const ms = methodKind === "unary" ? takeTimeout(universal.header, limitMs) : limitMs;
+		// Whoever watches may hear nothing for days.
+		if (methodKind === "server_streaming") response.setTimeout(0);
 		const bounds = new CallBounds(request, response, call, { ms, budget });
 		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
-		const body = bodyOf(bounds, universal.header);
+		const maxBytes = isOpen(handler.service) ? OPEN_REQUEST_BYTES : RPC_LIMITS.requestBytes;
+		const isUpload = methodKind === "bidi_streaming" || methodKind === "client_streaming";
+		const body = isUpload ? universal.body : bodyOf(bounds, universal.header, maxBytes);
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
 			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
@@ -55,6 +72,7 @@ export function routeRpcs({ calls, authenticator, budget, limits }: RouterOption
 			return sendError(request, response, call, NOT_AN_RPC[status], { status, headers });
 		});
 	};
+	return { route, close: () => health.close() };
 }
 
 const NOT_AN_RPC = {
@@ -72,16 +90,8 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	const strict = (method: (typeof AuditService.methods)[number]) => ({
 		jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) },
 	});
-	router.rpc(
-		writeEvent,
-		(request, { values }) => calls.writeEvent(request, principalOf(values.get(callKey))),
-		strict(writeEvent),
-	);
-	router.rpc(
-		batchWrite,
-		(request, { values }) => calls.batchWrite(request, principalOf(values.get(callKey))),
-		strict(batchWrite),
-	);
+	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strict(writeEvent));
+	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strict(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, principalOf(values.get(callKey))), strict(query));
 	router.rpc(
 		getEvent,
@@ -91,11 +101,11 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 }
 
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
-async function* bodyOf(bounds: CallBounds, header: Headers): AsyncIterable<Uint8Array> {
+async function* bodyOf(bounds: CallBounds, header: Headers, maxBytes: number): AsyncIterable<Uint8Array> {
 	const coding = header.get("grpc-encoding") ?? header.get("content-encoding") ?? "identity";
 	try {
 		yield await bounds.readBody({
-			maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES,
+			maxBytes: maxBytes + ENVELOPE_BYTES,
 			isCompressed: coding !== "identity",
 		});
 	} catch (error) {
