@@ -1,5 +1,5 @@
 import { AuditError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
+import { describeError, type Logger } from "../logger.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { runWith, traceIdOf } from "../trace.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
@@ -97,15 +97,8 @@ function logEnd(call: Call, failure: Call["failure"], logger: Logger): void {
 	const { code, reason } = failure;
 	// What is the caller's fault needs no look into our inside.
 	const isOurs = code === "internal" || code === "unavailable";
-	const cause = isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describe(failure.cause) } : {};
+	const cause =
+		isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describeError(failure.cause) } : {};
 	const level = code === "internal" ? "error" : code === "unavailable" ? "warn" : "info";
 	logger[level]({ ...facts, code, reason, ...cause }, "call failed");
-}
-
-/** An error without what a caller may have put into it: the database repeats values in its messages. */
-function describe(cause: unknown): Record<string, unknown> {
-	if (!(cause instanceof Error)) return { type: typeof cause };
-	const { name, message, stack, code, severity } = cause as Error & { code?: unknown; severity?: unknown };
-	const frames = stack?.split("\n").filter((line) => /^\s+at /.test(line));
-	return { type: name, code, ...(severity === undefined && { message }), at: frames };
 }

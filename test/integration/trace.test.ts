@@ -149,7 +149,7 @@ describe("a write is one trace, from the caller's span to the batch its event is
 			first_stream_seq: expect.stringMatching(/^\d+$/),
 		});
 		await waitFor(() => lines().some((line) => lists(line["request_ids"], other.requestId)), {
-			what: "the other message\'s flush",
+			what: "the flush of the other message",
 		});
 	});
 });
