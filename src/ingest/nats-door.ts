@@ -31,10 +31,16 @@ export interface NatsStatus {
 	readonly reason: string | undefined;
 	/** Whether the server syncs before it acknowledges. */
 	readonly sync: SyncMode;
-	/** The server's version, while there is a connection. */
-	readonly server: string | undefined;
 	/** Messages that are in the stream and not yet stored, when last looked (every ten seconds). */
 	readonly pending: number | undefined;
+	/** Those of them that are delivered, to this replica or another. */
+	readonly ackPending: number | undefined;
+	/** Messages taken in here and not yet acknowledged. */
+	readonly held: number;
+	/** How long the oldest message that is not yet stored has been here; 0 if there is none. */
+	readonly oldestMs: number;
+	/** The server's version, while there is a connection. */
+	readonly server: string | undefined;
 }
 
 const ACK_WAIT_MS = 60_000;
@@ -82,14 +88,15 @@ export class NatsDoor {
 
 	status(): NatsStatus {
 		const session = this.#session;
+		const { pending, ackPending, serverVersion: server } = session ?? {};
+		const facts = { pending, ackPending, server, held: this.#held.size, oldestMs: this.#oldestMs() };
 		if (!session || this.#closing) {
 			const state = this.#closing ? "closed" : "connecting";
-			const sync = session?.sync ?? "unknown";
-			return { state, reason: this.#reason, sync, server: session?.serverVersion, pending: session?.pending };
+			return { ...facts, state, reason: this.#reason, sync: session?.sync ?? "unknown" };
 		}
 		const problems = [this.#flushes.failure, ...session.missing].filter((problem) => problem !== undefined);
 		const reason = problems.length > 0 ? problems.join("; ") : undefined;
-		return { state: "up", reason, sync: session.sync, server: session.serverVersion, pending: session.pending };
+		return { ...facts, state: "up", reason, sync: session.sync };
 	}
 
 	/** What is not as it should be, in words; nothing when all is well. */
@@ -122,6 +129,12 @@ export class NatsDoor {
 		this.#wakeRetry();
 		await this.#session?.close();
 		await this.#connecting;
+	}
+
+	/** They are held in the order they came: the first that is not stored is the oldest. */
+	#oldestMs(): number {
+		for (const { stored, since } of this.#held.values()) if (!stored) return performance.now() - since;
+		return 0;
 	}
 
 	get #ackWaitMs(): number {
@@ -188,7 +201,17 @@ export class NatsDoor {
 			return;
 		}
 		const { streamCreated, incarnation } = session;
-		const held: Held = { message, reply, streamCreated, incarnation, key, bytes: sizeOf(message), stored: false };
+		const since = performance.now();
+		const held: Held = {
+			message,
+			reply,
+			streamCreated,
+			incarnation,
+			key,
+			bytes: sizeOf(message),
+			stored: false,
+			since,
+		};
 		this.#held.set(key, held);
 		this.#flushes.offer(held);
 	}

@@ -42,6 +42,8 @@ export class Session {
 	readonly ended: Promise<string>;
 	/** Messages that are in the stream and not yet stored, when last looked. */
 	pending: number;
+	/** Those of them that are delivered. */
+	ackPending: number;
 	readonly #nc: NatsConnection;
 	readonly #pull: Pull;
 	readonly #watch: NodeJS.Timeout;
@@ -70,6 +72,7 @@ export class Session {
 		this.missing = missing;
 		this.serverVersion = nc.info?.version;
 		this.pending = consumer.num_pending + consumer.num_ack_pending;
+		this.ackPending = consumer.num_ack_pending;
 		this.#deliveredAtLastLook = consumer.delivered.consumer_seq;
 		const { promise, resolve } = Promise.withResolvers<string>();
 		this.ended = promise;
@@ -81,6 +84,11 @@ export class Session {
 		this.#pull = new Pull({ nc, room: options.room, onMessage, onEnd: resolve });
 		this.#watch = setInterval(() => void this.#look(), WATCH_INTERVAL_MS);
 		this.#pull.more();
+	}
+
+	/** The server's version. */
+	get server(): string | undefined {
+		return this.#nc.info?.version;
 	}
 
 	/** Pulls if there is room. */
@@ -136,6 +144,7 @@ export class Session {
 				return this.#end("stream or consumer was replaced by another of the same name");
 			}
 			this.pending = consumer.num_pending + consumer.num_ack_pending;
+			this.ackPending = consumer.num_ack_pending;
 			const delivered = consumer.delivered.consumer_seq;
 			const full = consumer.num_ack_pending >= (consumer.config.max_ack_pending ?? 0);
 			const owed = consumer.num_pending > 0 && this.#pull.pulling && !full && consumer.paused !== true;

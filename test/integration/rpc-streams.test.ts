@@ -16,6 +16,7 @@ import { DOOR_LIMITS, type DoorLimits } from "../../src/rpc/limits.ts";
 import { openPort } from "../../src/rpc/port.ts";
 import { Quota } from "../../src/rpc/quota.ts";
 import { routerOptions, routeTo } from "../../src/rpc/route-rpcs.ts";
+import { Telemetry } from "../../src/telemetry.ts";
 import { FLAG, frame, RawHttp2, requestHeaders, TYPE } from "../support/http2-frames.ts";
 import { waitFor } from "../support/services.ts";
 
@@ -139,6 +140,7 @@ async function openStreams(changed: Partial<DoorLimits>) {
 	const budgets = { requests: new Quota(2 ** 26, 2 ** 26), answers: new Quota(2 ** 26, 2 ** 26) };
 	const handle = guard(routeTo(router, { budgets, limits }), {
 		logger,
+		telemetry: new Telemetry(),
 		stalledMs: limits.stalledMs,
 		calls: new Quota(limits.calls, limits.callsPerAddress),
 	});
