@@ -11,7 +11,7 @@ export const ELSEWHERE: Readonly<Record<number, readonly [file: string, test: st
 	25: ["rpc-connections.test.ts", "that go on for ever end their connection alone"],
 	26: ["rpc-connections.test.ts", "one that says a byte now and then"],
 	33: ["rpc-transport.test.ts", "of a malformed request is refused: %j"],
-	98: ["query-search.test.ts", "a search that PostgreSQL ends for taking too long says what to change"],
+	98: ["query-search.test.ts", "that PostgreSQL ends for taking too long says what to change"],
 };
 
 /** Rows about what does not exist, and why. */
