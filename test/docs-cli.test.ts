@@ -4,6 +4,9 @@ import { describe, expect, test } from "vitest";
 import { KEY_KEPT_MS } from "../src/auth/authenticator.ts";
 import { EXIT } from "../src/cli/command-line.ts";
 import { CONFIG } from "../src/cli/config.ts";
+import { DISCARDED } from "../src/cli/dead-letters/discard.ts";
+import { LETTERS } from "../src/cli/dead-letters/list.ts";
+import { REDRIVEN } from "../src/cli/dead-letters/redrive.ts";
 import { EVENTS } from "../src/cli/event-listing.ts";
 import { KEYS } from "../src/cli/key.ts";
 import { FORMATS } from "../src/cli/output/listing.ts";
@@ -26,7 +29,7 @@ describe("docs/cli.md", () => {
 	test("names every command there is, in the order of `--help`", async () => {
 		const paths = (await everyCommand())
 			.map(({ path }) => path)
-			.filter((path) => !["", "tenant", "key"].includes(path));
+			.filter((path) => !["", "dead-letters", "tenant", "key"].includes(path));
 		expect(firstCells("Commands")).toEqual(paths.map((path) => `auditlog ${path}`));
 	});
 
@@ -40,7 +43,7 @@ describe("docs/cli.md", () => {
 
 	test("names the formats and the columns of CSV", () => {
 		expect(firstCells("Output").slice(0, FORMATS.length)).toEqual([...FORMATS]);
-		for (const { csv } of [EVENTS, TENANTS, KEYS, CONFIG]) {
+		for (const { csv } of [EVENTS, LETTERS, REDRIVEN, DISCARDED, TENANTS, KEYS, CONFIG]) {
 			expect(doc).toContain(`\`${csv.map(({ name }) => name).join(",")}\``);
 		}
 	});

@@ -21,7 +21,10 @@ export function databaseAdvice(error: unknown): string | undefined {
 	const role = /role "?(audit_\w+)|user "?(audit_\w+)/.exec(error.message);
 	const said = error.message || code;
 	// One role's password is derived from the secret; a table, schema or role that is missing was never made here.
-	if (code === "28P01" && role) return `${said}: is AUDIT_SECRET the one that \`auditlog migrate\` ran with?`;
+	// PostgreSQL says the same of a role that is not there: nobody ever migrated then.
+	if (code === "28P01" && role) {
+		return `${said}: run \`auditlog migrate\` first, or set AUDIT_SECRET to the one it ran with`;
+	}
 	if (code === "28P01" || code === "28000") return `${said}: check user and password in DATABASE_URL`;
 	if (code === "3D000") return `${said}: create it (createdb), or name another in DATABASE_URL`;
 	if (NOT_MIGRATED.has(code)) return `${said}: run \`auditlog migrate\` first, with the same DATABASE_URL`;

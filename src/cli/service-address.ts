@@ -25,12 +25,8 @@ export function addAddressOptions(command: Command): Command {
 
 /** The options, else the environment, else what `make run` left behind. */
 export function findService({ env }: CommandLine, options: AddressOptions): ServiceAddress {
-	const url = options.url ?? env.AUDIT_URL;
+	const url = givenUrl(env, options);
 	const key = options.key ?? env.AUDIT_KEY;
-	// `localhost:8080` is a URL too, of the protocol `localhost:`.
-	if (url && !(/^https?:\/\/./.test(url) && URL.canParse(url))) {
-		throw new UsageError(`${options.url ? "--url" : "AUDIT_URL"} must look like http://localhost:8080`);
-	}
 	if (url && key) return { url, key };
 	const dev = readDevFile(env);
 	// A key of `make run` goes to that service and to no other.
@@ -39,6 +35,16 @@ export function findService({ env }: CommandLine, options: AddressOptions): Serv
 	throw new CommandError(
 		`no service found: start one with \`make run\` (it writes ${devFilePath(env)}), or give --url and --key, or set AUDIT_URL and AUDIT_KEY`,
 	);
+}
+
+/** --url, else AUDIT_URL. */
+export function givenUrl(env: Environment, options: Pick<AddressOptions, "url">): string | undefined {
+	const url = options.url ?? env.AUDIT_URL;
+	// `localhost:8080` is a URL too, of the protocol `localhost:`.
+	if (url && !(/^https?:\/\/./.test(url) && URL.canParse(url))) {
+		throw new UsageError(`${options.url ? "--url" : "AUDIT_URL"} must look like http://localhost:8080`);
+	}
+	return url;
 }
 
 /** What `make run` wrote, or undefined if it never ran here. */
@@ -52,7 +58,7 @@ export function readDevFile(env: Environment): DevFile | undefined {
 	}
 }
 
-function devFilePath(env: Environment): string {
+export function devFilePath(env: Environment): string {
 	return join(dataDir(env), "dev.json");
 }
 

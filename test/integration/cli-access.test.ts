@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkTrail } from "../support/check-trail.ts";
 import { runCli } from "../support/run-cli.ts";
 import { type ServiceProcess, startService } from "../support/service-process.ts";
-import { createTestDatabase, type TestDatabase, testSecret } from "../support/services.ts";
+import { createTestDatabase, startOwnPostgres, type TestDatabase, testSecret } from "../support/services.ts";
 
 /** Each command is a process of its own, and a busy machine takes a second or more to start one. */
 const MANY_COMMANDS = { timeout: 120_000 };
@@ -154,6 +154,28 @@ describe("a database that is not as it must be", () => {
 			expect(stderr).toContain(advice);
 			expect(stderr).not.toContain('"level"');
 			expect(exitCode).toBe(1);
+		}
+	});
+
+	test("was never migrated: every command says so, also where no role was ever made", async () => {
+		const postgres = await startOwnPostgres();
+		try {
+			const base = database.url.slice(0, database.url.lastIndexOf("/"));
+			for (const url of [postgres.url, `${base}/postgres`]) {
+				const env = { DATABASE_URL: url, AUDIT_SECRET: testSecret() };
+				for (const [line, expected] of [
+					["verify", 2],
+					["key create --role operator --all-tenants --name x", 1],
+					["tenant create acme", 1],
+				] as const) {
+					const { exitCode, stdout, stderr } = await runCli(line.split(" "), env);
+					expect(stderr, line).toContain("run `auditlog migrate` first");
+					expect(stdout).toBe("");
+					expect(exitCode).toBe(expected);
+				}
+			}
+		} finally {
+			await postgres.stop();
 		}
 	});
 });

@@ -3,12 +3,16 @@ import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { toJsonString } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { DevFile } from "../../src/dev/data-dir.ts";
+import { EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
 import { everyCommand } from "../support/command-tree.ts";
 import { DevProcess, endRuns } from "../support/dev-process.ts";
+import { openNatsClient, untilDrained } from "../support/nats-client.ts";
 import { runCli } from "../support/run-cli.ts";
 import { ownDirectory, waitFor } from "../support/services.ts";
+import { anEvent } from "../support/write-path.ts";
 
 /** Every example of every help text, run as it stands by somebody who has just started `make run`. */
 
@@ -21,7 +25,7 @@ let folder: string;
 let env: Record<string, string | undefined>;
 
 beforeAll(async () => {
-	run = new DevProcess();
+	run = new DevProcess({ dataDir: await folderWithDeadLetters() });
 	dev = await run.ready();
 	folder = ownDirectory("examples");
 	mkdirSync(folder);
@@ -39,6 +43,26 @@ afterAll(async () => {
 	await run.exited();
 	endRuns();
 });
+
+/**
+ * What only somebody has whose producers made mistakes: letters that are refused again, and one that need not be. That
+ * came from a tenant that nobody had made, which is a mistake only where tenants are not made by themselves.
+ */
+async function folderWithDeadLetters(): Promise<string> {
+	const before = new DevProcess({ env: { AUDIT_AUTO_CREATE_TENANTS: "false" } });
+	const { nats_url: natsUrl } = await before.ready();
+	const client = await openNatsClient(natsUrl ?? "");
+	const early = anEvent({ tenantId: "initech", action: "user.login" });
+	await client.publish([
+		{ subject: "audit.events.initech", data: toJsonString(EventSchema, early) },
+		...["{", "[]", "\u001b[2J"].map((data) => ({ subject: "audit.events.globex", data })),
+	]);
+	await untilDrained(client);
+	await client.close();
+	before.child.kill("SIGTERM");
+	await before.exited();
+	return before.dataDir;
+}
 
 /** The lines below "Examples:" that are no comments. */
 async function examplesOf(path: string): Promise<string[]> {
@@ -68,6 +92,10 @@ test("every help text ends with two to four examples, and each of them works", {
 		if (path === "serve") for (const line of examples) await servesAndStops(line);
 		else await works(examples, needsSettings ? production() : {});
 	}
+	// They did something: an example that finds nothing works, too.
+	const letters = await runCli(["dead-letters", "list", "--state", "any", "-o", "csv"], { DATA_DIR: run.dataDir });
+	const states = letters.stdout.split("\r\n").map((line) => line.split(",")[1]);
+	expect(states).toEqual(["state", "discarded", "open", "open", "redriven", undefined]);
 });
 
 /** In one shell: what an example puts into a variable is there for the next. */

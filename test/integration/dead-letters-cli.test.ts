@@ -1,5 +1,7 @@
 import { toJsonString } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { LETTERS } from "../../src/cli/dead-letters/list.ts";
+import { FORMATS } from "../../src/cli/output/listing.ts";
 import { EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
 import { type LetterService, startLetterService } from "../support/letter-service.ts";
 import { createKey } from "../support/rpc-service.ts";
@@ -43,6 +45,48 @@ test("list: a table, JSON or NDJSON of what is open, or in any state", async () 
 	const second = await run("list", "--state", "any", "--page-token", token, "-o", "ndjson");
 	const ids = [first, second].map(({ stdout }) => (JSON.parse(stdout) as { id: string }).id);
 	expect(ids).toEqual(letters.map(({ id }) => id).reverse());
+});
+
+test("list and redrive go through all pages; CSV has the columns docs/cli.md names", async () => {
+	const count = 203;
+	const bad = Array.from({ length: count }, () => ({ subject: "audit.events.acme", data: "{" }));
+	await service.publish(...bad);
+	const list = await run("list", "--limit", "1000", "-o", "csv");
+	expect(list).toMatchObject({ exitCode: 0, stderr: "" });
+	const [titles, ...rows] = list.stdout.trimEnd().split("\r\n");
+	const columns = titles?.split(",") ?? [];
+	expect(columns).toEqual(LETTERS.csv.map(({ name }) => name));
+	const ids = rows.map((row) => row.split(",")[0]);
+	expect(new Set(ids).size).toBe(count);
+	expect(rows[0]).toMatch(
+		new RegExp(`^${ids[0]},open,acme,UNDECODABLE_JSON,.*,audit.events.acme,.*,1,\\S+Z,${count},0$`),
+	);
+
+	const [listed, dry] = await Promise.all([
+		run("list", "--limit", "201", "-o", "json"),
+		run("redrive", "--all", "--dry-run", "-o", "json"),
+	]);
+	expect(listed?.stderr).toMatch(/^there are more: --page-token \S+\n$/);
+	const idsOf = (text = "") => (JSON.parse(text) as { id: string }[]).map(({ id }) => id);
+	expect(idsOf(listed?.stdout)).toEqual(ids.slice(0, 201));
+	expect(idsOf(dry?.stdout)).toEqual(ids);
+});
+
+test("what a letter holds cannot steer a terminal, in any format, and JSON has all of it", async () => {
+	const subject = "audit.events.\u202eevil\u009b31m";
+	await service.publish({ subject, data: "{" });
+	for (const format of FORMATS) {
+		const { exitCode, stdout } = await run("list", "-o", format);
+		expect(exitCode).toBe(0);
+		expect(stdout, format).not.toMatch(/[^\P{Cc}\r\n]|[\u202a-\u202e]/u);
+		if (format === "json") expect(JSON.parse(stdout)).toMatchObject([{ subject, tenant_id: "" }]);
+		if (format === "ndjson") expect(JSON.parse(stdout)).toMatchObject({ subject });
+		if (format === "csv") expect(stdout).toContain(",audit.events.\ufffdevil\ufffd31m,");
+	}
+	const id = JSON.parse((await run("list", "-o", "ndjson")).stdout).id as string;
+	const shown = await run("show", id, "-o", "json");
+	expect(shown.stdout).not.toMatch(/[^\P{Cc}\n]|[\u202a-\u202e]/u);
+	expect(JSON.parse(shown.stdout).dead_letter.subject).toBe(subject);
 });
 
 test("show: JSON as text and the rest as hex, and nothing in it can steer a terminal", async () => {
@@ -92,6 +136,13 @@ test("redrive: shows what would be done; does it with --yes, and those alone tha
 	const again = await run("redrive", good ?? "", "--yes");
 	expect(again).toMatchObject({ exitCode: 0, stderr: "redriven 1, refused 0\n" });
 	expect(again.stdout).toMatch(new RegExp(`^${good} +duplicate +newco +${results[1].events[0].event_id}$`, "m"));
+	const csv = await run("redrive", good ?? "", bad ?? "", "--dry-run", "-o", "csv");
+	expect(csv.stdout.split("\r\n")).toEqual([
+		"id,outcome,tenant_id,event_ids,reason,message",
+		`${good},duplicate,newco,${results[1].events[0].event_id},,`,
+		expect.stringMatching(new RegExp(`^${bad},refused,,,INVALID_EVENT,"?action: must be`)),
+		"",
+	]);
 	const shown = await run("show", good ?? "");
 	expect(shown.stdout).toMatch(/^history:\n {2}\S+Z redriven by key [0-9a-f]{12}: event [0-9a-f-]{36} of newco$/m);
 	const { rows } = await service.admin.query(
@@ -115,6 +166,8 @@ test("discard: wants a reason, and says what is discarded now and what was befor
 	expect((await run("discard", id)).exitCode).toBe(2);
 	expect((await run("discard", id, "--reason", "noise")).stdout).toMatch(new RegExp(`^${id} +discarded +now$`, "m"));
 	expect((await run("discard", id, "--reason", "noise")).stdout).toMatch(new RegExp(`^${id} +discarded +before$`, "m"));
+	const csv = await run("discard", id, "--reason", "noise", "-o", "csv");
+	expect(csv.stdout).toBe(`id,state,changed\r\n${id},discarded,false\r\n`);
 	expect((await run("show", id)).stdout).toMatch(/ discarded by key [0-9a-f]{12}: noise$/m);
 });
 

@@ -8,12 +8,14 @@ import {
 	type GetDeadLetterResponse,
 	GetDeadLetterResponseSchema,
 } from "../../gen/audit/v1/dead_letter_service_pb.ts";
+import { restJson } from "../../rpc/rest-json.ts";
 import { CommandError, type CommandLine, print } from "../command-line.ts";
 import { wordFor } from "../enum-words.ts";
-import { printable } from "../output/printable.ts";
+import { addExamples } from "../examples.ts";
+import { jsonText, printable } from "../output/printable.ts";
 import { type AddressOptions, addAddressOptions, findService } from "../service-address.ts";
 import { asAuditErrors } from "../service-call.ts";
-import { bodyText, messageJson } from "./letter-text.ts";
+import { bodyText } from "./letter-text.ts";
 
 interface ShowOptions extends AddressOptions {
 	output: "text" | "json";
@@ -28,19 +30,26 @@ export function show(command: Command, commandLine: CommandLine): void {
 	addAddressOptions(command)
 		.addHelpText(
 			"after",
-			`
-A body that is JSON is shown as text, any other as hex; control characters are spelt out (\\u001b).
-
-Examples:
-  auditlog dead-letters show mb1x3k7q-26-0
-  auditlog dead-letters show mb1x3k7q-26-0 -o json | jq -r .body | base64 -d > body.bin`,
+			"\nA body that is JSON is shown as text, any other as hex; control characters are spelt out (\\u001b).",
 		)
 		.action(async (id: string, options: ShowOptions) => {
 			const client = createDeadLetterClient(findService(commandLine, options));
 			const shown = await asAuditErrors(() => client.getDeadLetter({ id }));
-			const isJson = options.output === "json";
-			await print(commandLine.stdout, isJson ? `${messageJson(GetDeadLetterResponseSchema, shown, 2)}\n` : text(shown));
+			await print(commandLine.stdout, options.output === "json" ? jsonOf(shown) : text(shown));
 		});
+	addExamples(
+		command,
+		["the newest one that is open", "ID=$(auditlog dead-letters list -n 1 -o csv | tail -n 1 | cut -d, -f1)"],
+		["what it is, and why it could not become an event", 'auditlog dead-letters show "$ID"'],
+		[
+			"its body as it was published, into a file",
+			"auditlog dead-letters show $ID -o json | node -p 'JSON.parse(fs.readFileSync(0)).body' | base64 -d > body.bin",
+		],
+	);
+}
+
+function jsonOf(shown: GetDeadLetterResponse): string {
+	return `${jsonText(restJson(GetDeadLetterResponseSchema, shown), 2)}\n`;
 }
 
 function text({ deadLetter: letter, body, headers, violations, history }: GetDeadLetterResponse): string {

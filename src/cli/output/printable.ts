@@ -14,10 +14,17 @@ export function printableLines(text: string): string {
 	return text.split("\n").map(printable).join("\n");
 }
 
-/** A value as JSON: the same value for every reader, with what could steer a terminal written as \uXXXX. */
-export function jsonText(value: unknown, indent = 0): string {
-	// The line breaks of the indentation are the only such characters outside of strings.
-	return JSON.stringify(value, undefined, indent).replace(STEERING, (character) =>
-		character === "\n" ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+/** Text with its line breaks and tabs, and with what else could steer a terminal written as \uXXXX: nothing is lost. */
+export function spelledOut(text: string): string {
+	return text.replace(STEERING, (character) =>
+		character === "\n" || character === "\t"
+			? character
+			: `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
 	);
+}
+
+/** A value as JSON: the same value for every reader, and it cannot steer a terminal. */
+export function jsonText(value: unknown, indent = 0): string {
+	// Outside of strings there are no such characters but the line breaks of the indentation; in them those are escaped.
+	return spelledOut(JSON.stringify(value, undefined, indent));
 }
