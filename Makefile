@@ -10,7 +10,7 @@ BASELINE := proto/baseline.binpb
 
 .PHONY: help
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One command, run without a shell: make is then its parent, and the service watches make for signals.
 .PHONY: run
@@ -24,6 +24,10 @@ test: ready ## run the whole suite against a PostgreSQL and a nats-server of its
 .PHONY: test-long
 test-long: ready ## run the tests that take too long for every change
 	vitest run --mode long
+
+.PHONY: test-portability
+test-portability: ready ## run the suite on other PostgreSQLs and nats-servers (RUN=name: one of them)
+	node test/portability/run.ts $(RUN)
 
 .PHONY: test-defects
 test-defects: ready ## break each guarantee in a copy and require its test to notice

@@ -1,9 +1,10 @@
--- Purpose: the service's database roles. Run by `auditlog migrate`, which gives the login roles their passwords.
+-- Purpose: the service's database roles. Run by `auditlog migrate`, which gives the login roles their passwords: as a
+-- superuser, or as a role with CREATEROLE that may create in the database.
 -- Locks: none on data. Old code can run on it: there is none.
 --
 -- audit_owner       owns everything, logs in never: a compromised service cannot become it
--- audit_writer      appends. Bypasses row-level security because COPY is refused under it (0A000), and therefore has
---                   INSERT on the event tables, SELECT on key and hash columns, and nothing else
+-- audit_writer      appends. Bypasses row-level security, where that can be had, because COPY is refused under it (0A000);
+--                   therefore has INSERT on the event tables, SELECT on key and hash columns, and nothing else
 -- audit_reader      reads events of the one tenant set for the transaction (row-level security)
 -- audit_maintainer  makes partitions, through one function
 -- audit_verifier    reads everything, for `auditlog verify`
@@ -23,13 +24,26 @@ BEGIN
   END LOOP;
 END $$;
 
-ALTER ROLE audit_writer BYPASSRLS;
-ALTER ROLE audit_verifier BYPASSRLS;
+-- Whoever is no superuser (PostgreSQL run by somebody else) is not yet a member of the roles it has made, and may not let
+-- them bypass row-level security: then the writer does without, by the policies of 0004, and by INSERT.
+DO $$
+BEGIN
+  IF current_setting('is_superuser') = 'off' THEN
+    GRANT audit_owner TO CURRENT_USER;
+  END IF;
+  BEGIN
+    ALTER ROLE audit_writer BYPASSRLS;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL; -- `auditlog migrate` says so
+  END;
+END $$;
 ALTER ROLE audit_reader SET default_transaction_read_only = on;
 ALTER ROLE audit_verifier SET default_transaction_read_only = on;
 
 CREATE SCHEMA audit AUTHORIZATION audit_owner;
+SET ROLE audit_owner;
 GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_maintainer, audit_verifier;
+RESET ROLE;
 
 -- Nothing of the service's lives in `public`, and its roles may put nothing there, nor into temporary schemas.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

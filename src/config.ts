@@ -15,13 +15,15 @@ export interface Config {
 	readonly secret: string;
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
-	/** The most connections at one time, and the most of one address. */
-	readonly maxConnections: number;
-	readonly maxConnectionsPerAddress: number;
-	/** From the order to stop until calls in flight are cut off. */
-	readonly drainMs: number;
-	/** From the order to stop until new connections are refused. */
-	readonly drainNoticeMs: number;
+	readonly limits: {
+		/** The most connections at one time, and the most of one address. */
+		readonly connections: number;
+		readonly connectionsPerAddress: number;
+		/** From the order to stop until calls in flight are cut off. */
+		readonly drainMs: number;
+		/** From the order to stop until new connections are refused. */
+		readonly noticeMs: number;
+	};
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
 }
@@ -46,7 +48,7 @@ interface Setting<T> {
 /** Every setting there is: the one table that parser, documentation and tests read. */
 export const SETTINGS = {
 	DATABASE_URL: {
-		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (a superuser's); the service connects as its own roles.",
+		doc: "PostgreSQL 15 or newer. Its user and password are used by `auditlog migrate` alone (a superuser's, or an owner's with CREATEROLE); the service connects as its own roles.",
 		secret: true,
 		parse: parseUrl("postgres:", "postgresql:"),
 	},
@@ -60,6 +62,16 @@ export const SETTINGS = {
 	HTTP_PORT: { doc: "Connect, gRPC-Web, gRPC, REST. 0 takes a free port.", fallback: "8080", parse: parsePort },
 	GRPC_PORT: { doc: "gRPC (HTTP/2 only). 0 takes a free port.", fallback: "50051", parse: parsePort },
 	DATA_DIR: { doc: "Where `make run` keeps its data.", fallback: ".data", parse: (text) => text },
+	NATS_SERVER_BIN: {
+		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
+		optional: true,
+		parse: (text) => text,
+	},
+	XDG_CACHE_HOME: {
+		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
+		optional: true,
+		parse: (text) => text,
+	},
 	LOG_LEVEL: {
 		doc: "trace, debug, info, warn, error or silent.",
 		fallback: "info",
@@ -95,16 +107,6 @@ export const SETTINGS = {
 		fallback: "2000",
 		parse: parseCount(0, 3_600_000),
 	},
-	NATS_SERVER_BIN: {
-		doc: "For `make run` and the tests: the nats-server to start, instead of an installed or fetched one.",
-		optional: true,
-		parse: (text) => text,
-	},
-	XDG_CACHE_HOME: {
-		doc: "For `make run` and the tests: where a fetched nats-server is kept. Default: ~/.cache.",
-		optional: true,
-		parse: (text) => text,
-	},
 } as const satisfies Record<string, Setting<unknown>>;
 
 type SettingName = keyof typeof SETTINGS;
@@ -139,10 +141,12 @@ export function loadConfig(env: Environment): Config {
 		logLevel: read<string>("LOG_LEVEL") as string,
 		secret: read<string>("AUDIT_SECRET") as string,
 		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
-		maxConnections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
-		maxConnectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
-		drainMs: read<number>("AUDIT_DRAIN_MS") as number,
-		drainNoticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
+		limits: {
+			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
+			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
+			drainMs: read<number>("AUDIT_DRAIN_MS") as number,
+			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
+		},
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
 	if (problems.length > 0)

@@ -7,5 +7,19 @@ export type { Logger };
  * neither payloads nor secrets are ever logged.
  */
 export function createLogger(level: string): Logger {
-	return pino({ level, base: null, redact: ["authorization", "password", "secret", "key"] }, pino.destination(1));
+	const redact = ["authorization", "password", "secret", "key"];
+	return pino({ level, base: null, redact, serializers: { err: describeError } }, pino.destination(1));
+}
+
+/**
+ * An error without what a caller may have put into it: the database repeats values in its messages and details, and COPY
+ * whole rows in its context.
+ */
+export function describeError(error: unknown): unknown {
+	if (typeof error === "string") return error;
+	if (!(error instanceof Error)) return { type: typeof error };
+	const { name, message, stack, code, severity, cause } = error as Error & { code?: unknown; severity?: unknown };
+	const frames = stack?.split("\n").filter((line) => /^\s+at /.test(line));
+	const told = { type: name, code, ...(severity === undefined && { message }), at: frames };
+	return cause === undefined ? told : { ...told, cause: describeError(cause) };
 }

@@ -3,6 +3,7 @@ import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
 import { AuditError } from "./errors.ts";
+import { addGauges } from "./gauges.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
 import { Redriver } from "./ingest/redrive.ts";
@@ -18,6 +19,7 @@ import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
 import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
+import { Telemetry } from "./telemetry.ts";
 
 export interface RunningServer {
 	readonly httpUrl: string;
@@ -38,6 +40,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 	for (const name of config.unknownNames) logger.warn({ name }, "unknown setting ignored");
 	const closer = new Closer();
 	try {
+		const telemetry = new Telemetry();
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
 		const schema = new SchemaVersion(db);
@@ -46,6 +49,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
 			logger.warn({ err: error.cause }, "the database is away; waiting for it");
 		});
+		// Asked for the log's sake; while the database is away, the first write asks.
+		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
 		closer.add(
 			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
@@ -53,9 +58,16 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		);
 
 		let natsDoor: NatsDoor | undefined;
-		const onAppended = (head: ChainHead) => natsDoor?.publishChainHead(head);
+		const onAppended = (head: ChainHead) => {
+			telemetry.observe("audit_batch_events", {}, head.events);
+			natsDoor?.publishChainHead(head);
+		};
+		const onAppendedByService = (head: ChainHead) => {
+			telemetry.count("audit_events_stored_total", { door: "service" }, head.events);
+			onAppended(head);
+		};
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		const tenants = new Tenants({ db, partitions, ...hashing, onAppended });
+		const tenants = new Tenants({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -64,10 +76,12 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 				autoCreateTenants: config.autoCreateTenants,
 				idSecret: keys.eventIds,
 				contentMacKey: keys.contentMacs,
+				telemetry,
+				logger,
 			}),
 			(i) => i.close(),
 		);
-		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended });
+		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended: onAppendedByService });
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
@@ -77,30 +91,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
 			natsDoor.start();
 		}
+		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
-		const { host, httpPort, grpcPort } = config;
-		const limits = {
-			connections: config.maxConnections,
-			connectionsPerAddress: config.maxConnectionsPerAddress,
-			drainMs: config.drainMs,
-			noticeMs: config.drainNoticeMs,
-		};
-		const doors = closer.add(
-			await listen({
-				host,
-				httpPort,
-				grpcPort,
-				limits,
-				ingest,
-				query,
-				letters,
-				redriver,
-				authenticator,
-				readiness,
-				logger,
-			}),
-			(l) => l.close(),
-		);
+		const { host, httpPort, grpcPort, limits } = config;
+		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
+		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
 	} catch (error) {

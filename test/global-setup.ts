@@ -9,6 +9,7 @@ import { startNats } from "../src/dev/nats.ts";
 import { startPostgres } from "../src/dev/postgres.ts";
 import { isRunning } from "../src/dev/process-info.ts";
 import { migrate } from "../src/storage/migrate.ts";
+import { createManagedDatabase } from "./support/managed-postgres.ts";
 
 declare module "vitest" {
 	interface ProvidedContext {
@@ -44,10 +45,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
 		const nats = await startNats({ dataDir: join(scratchDir, "nats") });
 		if ("unavailable" in nats) throw new Error(`the tests need a nats-server. ${nats.unavailable}`);
 		closer.add(nats, (server) => server.stop());
-		await migrateTemplate(postgres.url);
+		const templateUrl = await createTemplate(postgres.url);
+		await migrate({ databaseUrl: templateUrl, secret: SECRET });
 
 		project.provide("postgresUrl", postgres.url.replace(/\/postgres$/, ""));
-		project.provide("templateDatabase", TEMPLATE);
+		project.provide("templateDatabase", new URL(templateUrl).pathname.slice(1));
 		project.provide("natsUrl", nats.url);
 		project.provide("scratchDir", scratchDir);
 		project.provide("secret", SECRET);
@@ -58,7 +60,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
 	}
 }
 
-async function migrateTemplate(adminUrl: string): Promise<void> {
+/** @returns how the one who is to migrate it reaches it: the superuser, or on request an owner without such powers */
+async function createTemplate(adminUrl: string): Promise<string> {
+	if (process.env.TEST_MANAGED_POSTGRES) return (await createManagedDatabase(adminUrl)).url;
 	const client = new Client({ connectionString: adminUrl });
 	await client.connect();
 	try {
@@ -66,7 +70,7 @@ async function migrateTemplate(adminUrl: string): Promise<void> {
 	} finally {
 		await client.end();
 	}
-	await migrate({ databaseUrl: adminUrl.replace(/\/postgres$/, `/${TEMPLATE}`), secret: SECRET });
+	return adminUrl.replace(/\/postgres$/, `/${TEMPLATE}`);
 }
 
 /** Runs that were killed left their folders: each name holds the number of the process it belonged to. */

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { AuditError } from "../errors.ts";
+import { VERSION } from "../version.ts";
 import { type CommandLine, type DefineCommand, EXIT, UsageError } from "./command-line.ts";
 import { describeError, isExpected } from "./describe-error.ts";
 import { addExamples } from "./examples.ts";
@@ -130,7 +130,7 @@ function demoTenants(error: Error, { env }: CommandLine): string {
 function newProgram({ stdout, stderr }: CommandLine): Command {
 	const program = new Command("auditlog")
 		.description("A multi-tenant, tamper-evident audit log.")
-		.version(version(), "-V, --version", "print the version")
+		.version(VERSION, "-V, --version", "print the version")
 		.helpOption("-h, --help", "show help")
 		.option("--no-color", "print without colours (as NO_COLOR does)")
 		.addHelpCommand(
@@ -165,9 +165,4 @@ Exit codes:
 		["what happened in the last day", "auditlog query --tenant globex --since 24h --action 'user.*'"],
 		["whether all of it is as it was written", "auditlog verify"],
 	);
-}
-
-function version(): string {
-	const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-	return (manifest as { version: string }).version;
 }

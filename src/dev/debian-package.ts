@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** The release whose packages are taken, whichever one the machine runs: its nats-server is new enough. */
+/** The release whose packages are taken unless another is asked for, whichever the machine runs: its nats-server is new enough. */
 const RELEASE = "trixie";
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -14,12 +14,14 @@ const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
  * Downloads a package from the Debian archive this machine already uses and unpacks it into a directory. Needs no root and
  * leaves the system's packages alone: apt works on a state of its own, and checks the archive's signature as ever.
  * Safe to run twice at once: each unpacks for itself and the first to finish wins.
+ *
+ * @param release Debian's name of the release to take it from
  */
-export async function unpackDebianPackage(name: string, directory: string): Promise<void> {
+export async function unpackDebianPackage(name: string, directory: string, release = RELEASE): Promise<void> {
 	await mkdir(dirname(directory), { recursive: true });
 	const work = await mkdtemp(join(dirname(directory), `.${name}-`));
 	try {
-		await download(name, await archiveUrl(), work);
+		await download(name, await archiveUrl(), release, work);
 		const file = (await readdir(work)).find((entry) => entry.endsWith(".deb"));
 		if (!file) throw new Error("apt-get downloaded nothing");
 		await runQuietly("dpkg-deb", ["-x", join(work, file), join(work, "unpacked")]);
@@ -38,11 +40,11 @@ async function archiveUrl(): Promise<string> {
 	return url;
 }
 
-async function download(name: string, archive: string, work: string): Promise<void> {
+async function download(name: string, archive: string, release: string, work: string): Promise<void> {
 	await mkdir(join(work, "state", "lists", "partial"), { recursive: true });
 	await mkdir(join(work, "cache", "archives", "partial"), { recursive: true });
 	await writeFile(join(work, "status"), "");
-	await writeFile(join(work, "sources.list"), `deb [signed-by=${KEYRING}] ${archive} ${RELEASE} main\n`);
+	await writeFile(join(work, "sources.list"), `deb [signed-by=${KEYRING}] ${archive} ${release} main\n`);
 	const settings = {
 		"Dir::Etc::sourcelist": join(work, "sources.list"),
 		"Dir::Etc::sourceparts": "/dev/null",

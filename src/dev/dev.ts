@@ -3,7 +3,7 @@ import { Closer } from "../closer.ts";
 import { type Config, type Environment, loadConfig, type Port } from "../config.ts";
 import { createLogger, type Logger } from "../logger.ts";
 import { type RunningServer, startServer } from "../server.ts";
-import { migrate } from "../storage/migrate.ts";
+import { type Migrated, migrate } from "../storage/migrate.ts";
 import { CannotStart } from "./cannot-start.ts";
 import { claimDataDir, type DataDir, type DevFile } from "./data-dir.ts";
 import { type Demo, seedDemoTenants } from "./demo-tenants.ts";
@@ -55,7 +55,7 @@ export async function startDev(env: Environment): Promise<{ stop(): Promise<void
 }
 
 /** `make dev-setup`: migrates the database that `make run` would use, and leaves nothing running. */
-export async function setUpDev(env: Environment): Promise<{ applied: string[] }> {
+export async function setUpDev(env: Environment): Promise<Migrated> {
 	const closer = new Closer();
 	try {
 		const settings = readSettings(env, {});
@@ -102,7 +102,7 @@ async function databaseFor(env: Environment, dataDir: DataDir, closer: Closer, l
 	return postgres;
 }
 
-async function prepareDatabase({ databaseUrl, secret }: Config): Promise<{ applied: string[] }> {
+async function prepareDatabase({ databaseUrl, secret }: Config): Promise<Migrated> {
 	try {
 		return await migrate({ databaseUrl, secret });
 	} catch (error) {

@@ -14,9 +14,13 @@ export interface PostgresBinaries {
 
 const MIN_VERSION = 15;
 
-/** The PostgreSQL that npm installed for this platform, else the newest installed one that is new enough. */
+/**
+ * The PostgreSQL whose programs are in the folder POSTGRES_BIN, and no other; if none is named, the one that npm installed
+ * for this platform, else the newest installed one that is new enough.
+ */
 export function findPostgres(): PostgresBinaries {
-	for (const bin of [packaged(), ...installed()]) {
+	const chosen = processEnvironment()["POSTGRES_BIN"];
+	for (const bin of chosen ? [chosen] : [packaged(), ...installed()]) {
 		if (!bin || !existsSync(join(bin, "initdb")) || !existsSync(join(bin, "postgres"))) continue;
 		if (majorVersion(join(bin, "postgres")) < MIN_VERSION) continue;
 		const siblings = ["lib", "share"].map((name) => join(dirname(bin), name));
@@ -25,6 +29,9 @@ export function findPostgres(): PostgresBinaries {
 			postgres: join(bin, "postgres"),
 			directories: [bin, ...siblings.filter((path) => existsSync(path))],
 		};
+	}
+	if (chosen) {
+		throw new CannotStart(`POSTGRES_BIN (${chosen}) holds no initdb and postgres of version ${MIN_VERSION} or newer`);
 	}
 	throw new CannotStart(
 		`no PostgreSQL ${MIN_VERSION} or newer was found: npm has none for ${process.platform}-${process.arch} ` +

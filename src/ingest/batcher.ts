@@ -1,9 +1,10 @@
 import { AuditError } from "../errors.ts";
 import type { Appended, Write } from "../storage/append.ts";
+import type { Trace } from "../trace.ts";
 
 export interface BatcherOptions {
-	/** Stores the writes of one flush and says what became of each, in order. */
-	readonly flush: (writes: readonly Write[]) => Promise<PromiseSettledResult<Appended>[]>;
+	/** Stores the writes of one flush and says what became of each, in order; the traces are those of their calls. */
+	readonly flush: (writes: readonly Write[], traces: readonly Trace[]) => Promise<PromiseSettledResult<Appended>[]>;
 	/** What one flush holds at most. One write that is larger by itself is flushed alone. */
 	readonly flushEvents: number;
 	readonly flushBytes: number;
@@ -15,6 +16,9 @@ export interface BatcherOptions {
 interface Waiting {
 	readonly write: Write;
 	readonly bytes: number;
+	readonly trace: Trace | undefined;
+	/** By the clock of `performance.now()`. */
+	readonly since: number;
 	readonly resolve: (appended: Appended) => void;
 	readonly reject: (reason: unknown) => void;
 }
@@ -38,8 +42,14 @@ export class Batcher {
 		this.#options = options;
 	}
 
+	/** What waits for its turn, without what is being flushed. */
+	get waiting(): { events: number; bytes: number; oldestMs: number } {
+		const [oldest] = this.#line;
+		return { events: this.#events, bytes: this.#bytes, oldestMs: oldest ? performance.now() - oldest.since : 0 };
+	}
+
 	/** Resolves once the write is committed; rejects with an AuditError otherwise. */
-	add(write: Write): Promise<Appended> {
+	add(write: Write, trace?: Trace): Promise<Appended> {
 		if (this.#closed) return Promise.reject(shuttingDown());
 		const bytes = write.rows.reduce((sum, row) => sum + row.event.bytes, 0);
 		const { waitingEvents, waitingBytes } = this.#options;
@@ -47,7 +57,7 @@ export class Batcher {
 		const full = this.#events + write.rows.length > waitingEvents || this.#bytes + bytes > waitingBytes;
 		if (full && this.#line.length > 0) return Promise.reject(overloaded());
 		return new Promise((resolve, reject) => {
-			this.#line.push({ write, bytes, resolve, reject });
+			this.#line.push({ write, bytes, trace, since: performance.now(), resolve, reject });
 			this.#events += write.rows.length;
 			this.#bytes += bytes;
 			this.#flushing ??= this.#flushLine();
@@ -64,7 +74,10 @@ export class Batcher {
 		while (this.#line.length > 0) {
 			const group = this.#take();
 			try {
-				const settled = await this.#options.flush(group.map(({ write }) => write));
+				const settled = await this.#options.flush(
+					group.map(({ write }) => write),
+					group.flatMap(({ trace }) => trace ?? []),
+				);
 				group.forEach(({ resolve, reject }, i) => {
 					const result = settled[i];
 					if (result?.status === "fulfilled") resolve(result.value);

@@ -6,11 +6,16 @@ import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../e
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
+import type { Logger } from "../logger.ts";
 import { type Appended, refusalOf, type Write } from "../storage/append.ts";
 import type { DeadLetter, Origin, Refusal } from "../storage/dead-letters.ts";
 import type { Outcome } from "../storage/insert.ts";
 import { type EventRow, prepareRow } from "../storage/row.ts";
+import type { Telemetry } from "../telemetry.ts";
+import { inSpan, type Trace } from "../trace.ts";
 import { Batcher } from "./batcher.ts";
+import { type Flush, flushThrough } from "./flush.ts";
+import { endMessageTraces, startMessageTraces } from "./message-traces.ts";
 
 /** Who writes, and through which door, as far as the write path needs to know. */
 export interface Writer {
@@ -20,6 +25,8 @@ export interface Writer {
 	/** The tenant an event need not name. */
 	readonly boundTenant: TenantId | undefined;
 	readonly mayWrite: (tenantId: TenantId) => boolean;
+	/** Of the call they come with. */
+	readonly trace?: Trace;
 }
 
 /** What became of one event of a call. Violations' fields are relative to the event. */
@@ -50,6 +57,8 @@ export interface IngestOptions {
 	readonly autoCreateTenants: boolean;
 	readonly idSecret: KeyObject;
 	readonly contentMacKey: KeyObject;
+	readonly telemetry: Telemetry;
+	readonly logger: Logger;
 }
 
 /**
@@ -59,17 +68,24 @@ export interface IngestOptions {
  */
 export class Ingest {
 	readonly #options: IngestOptions;
+	readonly #flush: Flush;
 	readonly #batcher: Batcher;
 
 	constructor(options: IngestOptions) {
 		this.#options = options;
+		this.#flush = flushThrough(options);
 		this.#batcher = new Batcher({
-			flush: options.append,
+			flush: (writes, traces) => this.#flush("rpc", writes, traces),
 			flushEvents: 5_000,
 			flushBytes: 8 * 1024 * 1024,
 			waitingEvents: 20_000,
 			waitingBytes: 64 * 1024 * 1024,
 		});
+	}
+
+	/** What calls have brought and is waiting for its turn to be stored. */
+	get waiting(): Batcher["waiting"] {
+		return this.#batcher.waiting;
 	}
 
 	/**
@@ -84,20 +100,24 @@ export class Ingest {
 			throw invalidArgument([{ field: "events", message }], "BATCH_SIZE");
 		}
 		const admission = this.#admission(writer);
-		const prepared = await this.#prepareAll(
-			inputs.map((input) => ({ input })),
-			() => admission,
-			writer.mayWrite,
-			// All or none: nothing is done, not even a tenant made, before every event is admitted.
-			atomic ? { onAdmitted: refuseAll } : {},
+		const prepared = await inSpan("admit", writer.trace, () =>
+			this.#prepareAll(
+				inputs.map((input) => ({ input })),
+				() => admission,
+				writer.mayWrite,
+				// All or none: nothing is done, not even a tenant made, before every event is admitted.
+				atomic ? { onAdmitted: refuseAll } : {},
+			),
 		);
 		const refusal = prepared.find((item) => item instanceof AuditError);
 		if (atomic && refusal) throw refusal;
 		const rows = prepared.filter((item): item is EventRow => !(item instanceof AuditError));
-		const { outcomes } = rows.length > 0 ? await this.#batcher.add({ rows, atomic }) : { outcomes: [] };
+		const store = () => this.#batcher.add({ rows, atomic }, writer.trace);
+		const { outcomes } = rows.length > 0 ? await inSpan("commit", writer.trace, store) : { outcomes: [] };
 		const byRow = new Map(rows.map((row, i) => [row, outcomes[i] as Outcome]));
 		const results = prepared.map((item) => (item instanceof AuditError ? refused(item) : resultOf(byRow.get(item))));
 		if (atomic) throwFirstRefusal(results);
+		this.#count("rpc", outcomes);
 		return results;
 	}
 
@@ -118,10 +138,30 @@ export class Ingest {
 			} else deadLetters.push({ ...origin, ...refusal });
 		}
 		if (rows.length === 0 && deadLetters.length === 0) return { stored: 0, duplicate: 0, deadLetters };
-		const [settled] = await this.#options.append([{ rows, origins, deadLetters, atomic: false }]);
+		const traces = startMessageTraces(items);
+		const [settled] = await this.#flush("nats", [{ rows, origins, deadLetters, atomic: false }], traces);
+		endMessageTraces(traces, settled);
 		if (settled?.status !== "fulfilled") throw settled?.reason;
-		const count = (status: string) => settled.value.outcomes.filter((outcome) => outcome.status === status).length;
-		return { stored: count("stored"), duplicate: count("duplicate"), deadLetters: settled.value.deadLetters };
+		const counts = this.#count("nats", settled.value.outcomes);
+		for (const { reason } of settled.value.newDeadLetters) {
+			this.#options.telemetry.count("audit_events_rejected_total", { door: "nats", reason });
+			this.#options.telemetry.count("audit_dead_letters_total", { reason });
+		}
+		return { ...counts, deadLetters: settled.value.deadLetters };
+	}
+
+	/** Counts what a committed write came to. */
+	#count(door: "rpc" | "nats", outcomes: readonly Outcome[]): { stored: number; duplicate: number } {
+		let [stored, duplicate] = [0, 0];
+		for (const { status } of outcomes) {
+			if (status === "stored") stored += 1;
+			else if (status === "duplicate") duplicate += 1;
+		}
+		const { telemetry } = this.#options;
+		telemetry.count("audit_events_stored_total", { door }, stored);
+		telemetry.count("audit_events_duplicate_total", { door }, duplicate);
+		telemetry.count("audit_events_accepted_total", { door }, stored + duplicate);
+		return { stored, duplicate };
 	}
 
 	/**

@@ -3,6 +3,7 @@ import type { Logger } from "../logger.ts";
 import type { ChainHead } from "../storage/batch.ts";
 import type { DeadLetter } from "../storage/dead-letters.ts";
 import { ChainHeads, copyDeadLetters } from "./nats-copies.ts";
+import { canSyncFirst, shortcomingsOf } from "./nats-features.ts";
 import { type AcceptMessages, FlushLoop, type Held } from "./nats-flush.ts";
 import { placeOf } from "./nats-message.ts";
 import { sizeOf } from "./nats-pull.ts";
@@ -32,6 +33,14 @@ export interface NatsStatus {
 	readonly sync: SyncMode;
 	/** Messages that are in the stream and not yet stored, when last looked (every ten seconds). */
 	readonly pending: number | undefined;
+	/** Those of them that are delivered, to this replica or another. */
+	readonly ackPending: number | undefined;
+	/** Messages taken in here and not yet acknowledged. */
+	readonly held: number;
+	/** How long the oldest message that is not yet stored has been here; 0 if there is none. */
+	readonly oldestMs: number;
+	/** The server's version, while there is a connection. */
+	readonly server: string | undefined;
 }
 
 const ACK_WAIT_MS = 60_000;
@@ -79,22 +88,27 @@ export class NatsDoor {
 
 	status(): NatsStatus {
 		const session = this.#session;
+		const { pending, ackPending, serverVersion: server } = session ?? {};
+		const facts = { pending, ackPending, server, held: this.#held.size, oldestMs: this.#oldestMs() };
 		if (!session || this.#closing) {
 			const state = this.#closing ? "closed" : "connecting";
-			return { state, reason: this.#reason, sync: session?.sync ?? "unknown", pending: session?.pending };
+			return { ...facts, state, reason: this.#reason, sync: session?.sync ?? "unknown" };
 		}
 		const problems = [this.#flushes.failure, ...session.missing].filter((problem) => problem !== undefined);
 		const reason = problems.length > 0 ? problems.join("; ") : undefined;
-		return { state: "up", reason, sync: session.sync, pending: session.pending };
+		return { ...facts, state: "up", reason, sync: session.sync };
 	}
 
 	/** What is not as it should be, in words; nothing when all is well. */
 	degraded(): string[] {
-		const { state, reason, sync } = this.status();
+		const { state, reason, sync, server } = this.status();
 		const words: string[] = [];
 		if (state !== "up") words.push(`nats: ${state}${reason ? ` (${reason})` : ""}`);
 		else if (reason !== undefined) words.push(`nats: ${reason}`);
-		if (sync === "periodic") words.push("nats: the server acknowledges before it syncs; a power cut can lose messages");
+		if (sync === "periodic") {
+			const why = canSyncFirst(server) ? "" : ` (nats-server ${server} cannot do otherwise; 2.10 can)`;
+			words.push(`nats: the server acknowledges before it syncs; a power cut can lose messages${why}`);
+		}
 		return words;
 	}
 
@@ -115,6 +129,12 @@ export class NatsDoor {
 		this.#wakeRetry();
 		await this.#session?.close();
 		await this.#connecting;
+	}
+
+	/** They are held in the order they came: the first that is not stored is the oldest. */
+	#oldestMs(): number {
+		for (const { stored, since } of this.#held.values()) if (!stored) return performance.now() - since;
+		return 0;
 	}
 
 	get #ackWaitMs(): number {
@@ -158,7 +178,10 @@ export class NatsDoor {
 		this.#session = session;
 		onUp();
 		this.#reason = "";
-		logger.info({ sync: session.sync, pending: session.pending }, "the NATS door is up");
+		const { sync, pending, serverVersion } = session;
+		logger.info({ server: serverVersion, sync, pending }, "the NATS door is up");
+		const lacks = shortcomingsOf(serverVersion);
+		if (lacks.length > 0) logger.warn({ server: serverVersion, lacks }, "the nats-server is too old for some features");
 		this.#settle();
 		this.#heads.connected();
 		const reason = await session.ended;
@@ -178,7 +201,17 @@ export class NatsDoor {
 			return;
 		}
 		const { streamCreated, incarnation } = session;
-		const held: Held = { message, reply, streamCreated, incarnation, key, bytes: sizeOf(message), stored: false };
+		const since = performance.now();
+		const held: Held = {
+			message,
+			reply,
+			streamCreated,
+			incarnation,
+			key,
+			bytes: sizeOf(message),
+			stored: false,
+			since,
+		};
 		this.#held.set(key, held);
 		this.#flushes.offer(held);
 	}

@@ -19,6 +19,8 @@ export interface Held {
 	reply: string;
 	/** Committed, and not yet acknowledged. */
 	stored: boolean;
+	/** When it was taken in, by the clock of `performance.now()`. */
+	readonly since: number;
 }
 
 /** Stores the items in one transaction; rejects if nothing is known to be committed. Safe to repeat. */

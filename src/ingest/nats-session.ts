@@ -36,10 +36,14 @@ export class Session {
 	readonly jetstream: JetStreamClient;
 	readonly sync: SyncMode;
 	readonly missing: readonly string[];
+	/** The server's, such as `2.10.27`. */
+	readonly serverVersion: string | undefined;
 	/** Resolves with the reason when the session is over. */
 	readonly ended: Promise<string>;
 	/** Messages that are in the stream and not yet stored, when last looked. */
 	pending: number;
+	/** Those of them that are delivered. */
+	ackPending: number;
 	readonly #nc: NatsConnection;
 	readonly #pull: Pull;
 	readonly #watch: NodeJS.Timeout;
@@ -66,7 +70,9 @@ export class Session {
 		this.streamCreated = new Date(event.created);
 		this.sync = sync;
 		this.missing = missing;
+		this.serverVersion = nc.info?.version;
 		this.pending = consumer.num_pending + consumer.num_ack_pending;
+		this.ackPending = consumer.num_ack_pending;
 		this.#deliveredAtLastLook = consumer.delivered.consumer_seq;
 		const { promise, resolve } = Promise.withResolvers<string>();
 		this.ended = promise;
@@ -78,6 +84,11 @@ export class Session {
 		this.#pull = new Pull({ nc, room: options.room, onMessage, onEnd: resolve });
 		this.#watch = setInterval(() => void this.#look(), WATCH_INTERVAL_MS);
 		this.#pull.more();
+	}
+
+	/** The server's version. */
+	get server(): string | undefined {
+		return this.#nc.info?.version;
 	}
 
 	/** Pulls if there is room. */
@@ -133,6 +144,7 @@ export class Session {
 				return this.#end("stream or consumer was replaced by another of the same name");
 			}
 			this.pending = consumer.num_pending + consumer.num_ack_pending;
+			this.ackPending = consumer.num_ack_pending;
 			const delivered = consumer.delivered.consumer_seq;
 			const full = consumer.num_ack_pending >= (consumer.config.max_ack_pending ?? 0);
 			const owed = consumer.num_pending > 0 && this.#pull.pulling && !full && consumer.paused !== true;

@@ -1,4 +1,5 @@
 import type { NatsConnection } from "nats";
+import { canSyncFirst } from "./nats-features.ts";
 
 /**
  * When the server writes to disk. `always`: before it acknowledges, so a PubAck survives a power cut. `periodic`:
@@ -7,10 +8,12 @@ import type { NatsConnection } from "nats";
 export type SyncMode = "always" | "periodic" | "unknown";
 
 /**
- * Asks the server how it syncs. NATS tells a client nothing of it, so this works in two cases only: the account imports
- * the system account's VARZ service, or the address of the server's monitoring port is known. Never throws.
+ * Asks the server how it syncs. NATS tells a client nothing of it, so this works in three cases only: the server is too old
+ * to have a choice, the account imports the system account's VARZ service, or the address of the server's monitoring port
+ * is known. Never throws.
  */
 export async function detectSync(nc: NatsConnection, monitorUrl: string | undefined): Promise<SyncMode> {
+	if (!canSyncFirst(nc.info?.version)) return "periodic";
 	const answers = [
 		() => fromSystemAccount(nc),
 		async () => (monitorUrl === undefined ? undefined : await fromMonitor(monitorUrl)),

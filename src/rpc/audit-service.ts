@@ -25,9 +25,12 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+import type { Telemetry } from "../telemetry.ts";
+import { type Call, principalOf } from "./call.ts";
 
 export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
+	readonly telemetry: Telemetry;
 	readonly query: {
 		search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }>;
 		get(request: GetEventRequest, tenantId: TenantId): Promise<Event>;
@@ -41,27 +44,37 @@ export interface AuditServiceOptions {
 export class AuditServiceCalls {
 	readonly #ingest: AuditServiceOptions["ingest"];
 	readonly #query: AuditServiceOptions["query"];
+	readonly #telemetry: Telemetry;
 
-	constructor({ ingest, query }: AuditServiceOptions) {
+	constructor({ ingest, query, telemetry }: AuditServiceOptions) {
 		this.#ingest = ingest;
+		this.#telemetry = telemetry;
 		this.#query = query;
 	}
 
 	/** @param at where the event is in what the caller sent: violations' fields begin there */
-	async writeEvent(request: WriteEventRequest, principal: Principal, at = "event"): Promise<WriteEventResponse> {
+	async writeEvent(request: WriteEventRequest, call: Call, at = "event"): Promise<WriteEventResponse> {
+		const principal = principalOf(call);
 		const events = request.event ? [request.event] : [];
 		authorize(principal, "writeEvent", tenantsOf(events));
 		if (!request.event) throw invalidArgument([{ field: "event", message: "is required" }]);
-		const [result] = await this.#ingest.accept(events, writerOf(principal), { atomic: false });
+		const [result] = await this.#ingest.accept(events, writerOf(principal, call), { atomic: false });
 		if (!result?.ok) throw errorWithin(at, result?.error);
+		call.batchIds.add(result.event.batchId);
 		return written(result);
 	}
 
-	async batchWrite(request: BatchWriteRequest, principal: Principal): Promise<BatchWriteResponse> {
+	async batchWrite(request: BatchWriteRequest, call: Call): Promise<BatchWriteResponse> {
+		const principal = principalOf(call);
+		call.events = request.events.length;
 		authorize(principal, "batchWrite", tenantsOf(request.events));
 		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: MODES_ALLOWED }]);
 		const atomic = request.mode === BatchWriteMode.ATOMIC;
-		const results = await this.#ingest.accept(request.events, writerOf(principal), { atomic });
+		const results = await this.#ingest.accept(request.events, writerOf(principal, call), { atomic });
+		for (const result of results) {
+			if (result.ok) call.batchIds.add(result.event.batchId);
+			else this.#telemetry.count("audit_events_rejected_total", { door: "rpc", reason: result.error.reason });
+		}
 		return create(BatchWriteResponseSchema, { results: results.map(batchResult) });
 	}
 
@@ -107,12 +120,13 @@ function refuse(violations: { field: string; message: string }[]): void {
 	if (violations.length > 0) throw invalidArgument(violations, "INVALID_REQUEST");
 }
 
-function writerOf(principal: Principal): Writer {
+function writerOf(principal: Principal, { trace }: Call): Writer {
 	return {
 		door: "rpc",
 		keyId: principal.keyId,
 		boundTenant: boundTenant(principal),
 		mayWrite: (tenantId) => maySee(principal, tenantId),
+		trace,
 	};
 }
 

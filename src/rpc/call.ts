@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Principal } from "../auth/principal.ts";
+import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
 
 /** A request and its response over HTTP/1.1 or HTTP/2. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -16,18 +17,31 @@ export type Route = (request: NodeRequest, response: NodeResponse, call: Call) =
 export interface Call {
 	/** The caller's `x-request-id` if it is fit to be repeated, else a new one. On every response. */
 	readonly requestId: string;
+	/** Continued from the caller's, if it brings one. */
+	readonly trace: Trace;
 	readonly startedAt: number;
 	/** The RPC's name, or the REST route. */
 	name?: string;
 	protocol?: string;
 	principal?: Principal;
+	/** How many events it brings, once they are read. */
+	events?: number;
+	/** The batches its events are in. */
+	readonly batchIds: Set<bigint>;
+	/** Its answer goes on until its caller leaves: that is no failure. */
+	isStream?: boolean;
 	/** Set if it failed. */
 	failure?: { readonly code: string; readonly reason: string; readonly cause?: unknown };
 }
 
-export function startCall(requestId: string | string[] | undefined): Call {
-	const fit = typeof requestId === "string" && /^[\w.:/+=-]{1,128}$/.test(requestId);
-	return { requestId: fit ? requestId : randomUUID(), startedAt: performance.now() };
+export function startCall(headers: IncomingHttpHeaders): Call {
+	const header = (name: string) => {
+		const values = headers[name];
+		return typeof values === "string" ? values : undefined;
+	};
+	const requestId = readRequestId(header("x-request-id")) ?? randomUUID();
+	const trace = startCallTrace(header, requestId);
+	return { requestId, trace, startedAt: performance.now(), batchIds: new Set() };
 }
 
 /** Where Connect's handlers find the call they belong to. */
@@ -35,6 +49,13 @@ export const callKey = createContextKey<Call | undefined>(undefined);
 
 export function contextOf(call: Call): ContextValues {
 	return createContextValues().set(callKey, call);
+}
+
+/** The call a handler of Connect's is working on. */
+export function callOf(values: ContextValues): Call {
+	const call = values.get(callKey);
+	if (!call) throw new Error("a call reached its handler without its context");
+	return call;
 }
 
 /** The caller of a call that passed authentication. */

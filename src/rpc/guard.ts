@@ -1,7 +1,10 @@
 import { constants } from "node:http2";
 import { AuditError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
+import { describeError, type Logger } from "../logger.ts";
+import type { Telemetry } from "../telemetry.ts";
+import { runWith, traceIdOf } from "../trace.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
+import { measureEnd } from "./call-end.ts";
 import { sourceOf } from "./connections.ts";
 import { asAuditError, overloaded } from "./errors.ts";
 import { RPC_LIMITS } from "./limits.ts";
@@ -11,6 +14,7 @@ import { endWithAnswer } from "./sending.ts";
 
 export interface GuardOptions {
 	readonly logger: Logger;
+	readonly telemetry: Telemetry;
 	readonly stalledMs: number;
 	/** The calls being answered, by the address they come from. */
 	readonly calls: Quota;
@@ -25,10 +29,10 @@ export interface GuardOptions {
  */
 export function guard(
 	serve: Route,
-	{ logger, stalledMs, calls }: GuardOptions,
+	{ logger, telemetry, stalledMs, calls }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
-		const call = startCall(request.headers["x-request-id"]);
+		const call = startCall(request.headers);
 		// Broken connections are the callers' affair; without listeners they would end the process.
 		request.on("error", () => {});
 		response.on("error", () => {});
@@ -40,7 +44,9 @@ export function guard(
 		let gone = false;
 		response.once("close", () => {
 			gone = true;
-			logEnd(call, response, logger);
+			const failure = failureOf(call, response);
+			logEnd(call, failure, logger);
+			measureEnd(call, failure, telemetry);
 		});
 		try {
 			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
@@ -53,7 +59,7 @@ export function guard(
 			if (!hasValidAuthority(request)) {
 				return refuse(request, response, call, malformedAuthority());
 			}
-			serve(request, response, call)?.catch(fail);
+			runWith(call.trace, () => serve(request, response, call))?.catch(fail);
 		} catch (error) {
 			fail(error);
 		}
@@ -106,29 +112,32 @@ function malformedAuthority(): AuditError {
 	return new AuditError("invalid_argument", message, { reason: "MALFORMED_AUTHORITY" });
 }
 
-/** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
-function logEnd(call: Call, response: NodeResponse, logger: Logger): void {
+/** Why a call that is over failed, if it did; a caller that left before the end is a reason, too. */
+function failureOf(call: Call, response: NodeResponse): Call["failure"] {
 	const failure = call.failure ?? (response.writableEnded ? undefined : { code: "canceled", reason: "" });
+	return failure?.code === "canceled" && call.isStream && response.headersSent ? undefined : failure;
+}
+
+/** A batch of retries may have been stored in as many batches as it has events. */
+const LOGGED_BATCHES = 8;
+
+/** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
+function logEnd(call: Call, failure: Call["failure"], logger: Logger): void {
 	const facts = {
 		request_id: call.requestId,
+		trace_id: traceIdOf(call.trace),
 		call: call.name,
 		protocol: call.protocol,
 		key_id: call.principal?.keyId,
+		...(call.batchIds.size > 0 && { batch_ids: [...call.batchIds].slice(0, LOGGED_BATCHES).map(String) }),
 		ms: Math.round(performance.now() - call.startedAt),
 	};
 	if (!failure) return logger.debug(facts, "call answered");
 	const { code, reason } = failure;
 	// What is the caller's fault needs no look into our inside.
 	const isOurs = code === "internal" || code === "unavailable";
-	const cause = isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describe(failure.cause) } : {};
+	const cause =
+		isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describeError(failure.cause) } : {};
 	const level = code === "internal" ? "error" : code === "unavailable" ? "warn" : "info";
 	logger[level]({ ...facts, code, reason, ...cause }, "call failed");
-}
-
-/** An error without what a caller may have put into it: the database repeats values in its messages. */
-function describe(cause: unknown): Record<string, unknown> {
-	if (!(cause instanceof Error)) return { type: typeof cause };
-	const { name, message, stack, code, severity } = cause as Error & { code?: unknown; severity?: unknown };
-	const frames = stack?.split("\n").filter((line) => /^\s+at /.test(line));
-	return { type: name, code, ...(severity === undefined && { message }), at: frames };
 }

@@ -10,6 +10,7 @@ import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError, malformedRequest } from "./errors.ts";
 import { answerBytesOf } from "./limits.ts";
 import { bodyKey, findMalformedIn } from "./malformed.ts";
+import { isOpen } from "./open-services.ts";
 import { untilStopped } from "./until-stopped.ts";
 
 /**
@@ -29,8 +30,9 @@ export function requestGate(authenticator: Authenticator) {
 	return async (context: HandlerContext): Promise<void> => {
 		const call = context.values.get(callKey);
 		if (!call) throw new Error("a call reached the gate without its context");
-		call.name = context.method.name;
+		call.name = isOpen(context.service) ? `${context.service.typeName}/${context.method.name}` : context.method.name;
 		call.protocol = context.protocolName;
+		call.isStream = context.method.methodKind !== "unary";
 		// Connect hands every error to `abort` before it writes it to the response, whatever the protocol.
 		context.signal.addEventListener("abort", () => {
 			const reason: unknown = context.signal.reason;
@@ -42,6 +44,7 @@ export function requestGate(authenticator: Authenticator) {
 				call.failure = failureOf(asConnectError(reason));
 			}
 		});
+		if (isOpen(context.service)) return;
 		try {
 			call.principal = await authenticator.authenticate((name) => context.requestHeader.get(name));
 			authorize(call.principal, context.method.localName as RpcName, []);

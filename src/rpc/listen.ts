@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
+import { type Telemetry, value } from "../telemetry.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
 import { Connections } from "./connections.ts";
@@ -11,6 +12,7 @@ import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { openPort } from "./port.ts";
 import { Quota } from "./quota.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
+import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
 
@@ -20,6 +22,7 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly grpcPort: Port;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
+	readonly telemetry: Telemetry;
 	readonly logger: Logger;
 	/** Where they are to differ from the usual ones. */
 	readonly limits?: Partial<DoorLimits>;
@@ -38,7 +41,7 @@ export interface Doors {
  * @throws Error with `code` EADDRINUSE and `port` if one of them is taken
  */
 export async function listen(options: ListenOptions): Promise<Doors> {
-	const { host, authenticator, logger } = options;
+	const { host, authenticator, telemetry, logger } = options;
 	const limits = { ...DOOR_LIMITS, ...options.limits };
 	const connections = new Connections({ ...limits, logger });
 	const calls = new Quota(limits.calls, limits.callsPerAddress);
@@ -47,6 +50,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const check = shareCheck(options.readiness);
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
+		readiness,
 		calls: new AuditServiceCalls(options),
 		deadLetters: new DeadLetterServiceCalls(options),
 		authenticator,
@@ -58,7 +62,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		stopping: stopping.signal,
 	};
 	const rpcs = routeRpcs(door);
-	const everything = firstOf(rpcs, routeRest(door), routeHealth(readiness), routeNowhere);
+	const others = [routeRest(door), routeHealth(readiness), routeMetrics(telemetry), routeNowhere];
 
 	const open = (protocol: "any" | "http2", { number }: Port, route: Route) =>
 		openPort({
@@ -67,15 +71,23 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			protocol,
 			connections,
 			limits,
-			handle: guard(route, { logger, stalledMs: limits.stalledMs, calls }),
+			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls }),
 		});
-	const http = await open("any", options.httpPort, everything);
-	const grpc = await open("http2", options.grpcPort, firstOf(rpcs, routeNowhere)).catch(async (error: unknown) => {
-		await http.close(0);
-		throw error;
-	});
+	const http = await open("any", options.httpPort, firstOf(rpcs.route, ...others));
+	const grpc = await open("http2", options.grpcPort, firstOf(rpcs.route, routeNowhere)).catch(
+		async (error: unknown) => {
+			await http.close(0);
+			throw error;
+		},
+	);
+	telemetry.gauge("audit_in_flight_bytes", () => value(door.budgets.requests.taken));
+	telemetry.gauge("audit_connections", () => [
+		{ labels: { port: "http" } as const, value: http.connections() },
+		{ labels: { port: "grpc" } as const, value: grpc.connections() },
+	]);
 	const close = async () => {
 		closing = true;
+		rpcs.close();
 		const noticeMs = Math.min(limits.noticeMs, limits.drainMs);
 		await sleep(noticeMs);
 		stopping.abort();

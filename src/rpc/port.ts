@@ -21,6 +21,8 @@ export interface PortOptions {
 
 export interface OpenPort {
 	readonly url: string;
+	/** How many are open at the moment. */
+	connections(): number;
 	/**
 	 * Stops accepting, tells peers to go elsewhere, lets the calls in flight finish and cuts off what has not finished
 	 * after `drainMs`.
@@ -41,7 +43,11 @@ export async function openPort(options: PortOptions): Promise<OpenPort> {
 		accept(socket);
 	});
 	const address = await startListening(server, host, port);
-	return { url: urlOf(host, address), close: (drainMs) => drain(server, peers, drainMs) };
+	return {
+		url: urlOf(host, address),
+		connections: () => peers.sockets.size,
+		close: (drainMs) => drain(server, peers, drainMs),
+	};
 }
 
 /** Enough to read what is still on its way. */

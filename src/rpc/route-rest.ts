@@ -108,7 +108,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 			refuseParams(params);
 			const event = taken(decodeEventJson(await readBody()));
 			const request = create(WriteEventRequestSchema, { event });
-			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, principalOf(call), ""));
+			return restJson(WriteEventResponseSchema, await calls.writeEvent(request, call, ""));
 		},
 	};
 	const batchWrite: RestMethod = {
@@ -116,7 +116,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		async run({ call, params, readBody }) {
 			refuseParams(params);
 			const request = taken(decodeJson(BatchWriteRequestSchema, await readBody()));
-			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, principalOf(call)));
+			return restJson(BatchWriteResponseSchema, await calls.batchWrite(request, call));
 		},
 	};
 	const getEvent: RestMethod = {

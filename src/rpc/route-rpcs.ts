@@ -13,7 +13,7 @@ import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import { callKey, contextOf, principalOf, type Route } from "./call.ts";
+import { callKey, callOf, contextOf, principalOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
@@ -21,8 +21,10 @@ import { asConnectError } from "./errors.ts";
 import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
+import { addOpenServices, isOpen, OPEN_REQUEST_BYTES } from "./open-services.ts";
 import { sendError } from "./rest-response.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
+import type { Readiness } from "./route-health.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
@@ -32,14 +34,23 @@ export interface RouterOptions {
 	readonly limits: DoorLimits;
 	/** Aborted when the service is to stop. */
 	readonly stopping: AbortSignal;
+	readonly readiness: () => Promise<Readiness>;
+}
+
+export interface RpcRoute {
+	readonly route: Route;
+	/** Tells those who watch the service's health that it ends. Before the ports close: they wait for open streams. */
+	close(): void;
 }
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
-export function routeRpcs({ calls, deadLetters, authenticator, budgets, limits, stopping }: RouterOptions): Route {
+export function routeRpcs(options: RouterOptions): RpcRoute {
+	const { calls, deadLetters, authenticator, readiness, stopping } = options;
 	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
-	return routeTo(router, { budgets, limits });
+	const health = addOpenServices(router, readiness);
+	return { route: routeTo(router, options), close: () => health.close() };
 }
 
 /** What all RPCs have in common. */
@@ -69,9 +80,13 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 		const bounds = new CallBounds(request, response, call, { ms, budgets });
 		context.set(boundsKey, bounds);
 		const url = withReadableMessage(universal.url);
-		const isCompressed = takeCodings(universal.header);
-		const isStream = methodKind === "client_streaming" || methodKind === "bidi_streaming";
-		const body = bodyOf(bounds, { isCompressed, isStream, header: universal.header, context });
+		const body = bodyOf(bounds, {
+			isCompressed: takeCodings(universal.header),
+			isStream: methodKind === "client_streaming" || methodKind === "bidi_streaming",
+			maxBytes: isOpen(handler.service) ? OPEN_REQUEST_BYTES : RPC_LIMITS.requestBytes,
+			header: universal.header,
+			context,
+		});
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
 			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
@@ -98,16 +113,8 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	const strict = (method: (typeof AuditService.methods)[number]) => ({
 		jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) },
 	});
-	router.rpc(
-		writeEvent,
-		(request, { values }) => calls.writeEvent(request, principalOf(values.get(callKey))),
-		strict(writeEvent),
-	);
-	router.rpc(
-		batchWrite,
-		(request, { values }) => calls.batchWrite(request, principalOf(values.get(callKey))),
-		strict(batchWrite),
-	);
+	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strict(writeEvent));
+	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strict(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, principalOf(values.get(callKey))), strict(query));
 	router.rpc(
 		getEvent,
@@ -131,9 +138,9 @@ const CODINGS = ["content-encoding", "grpc-encoding", "connect-content-encoding"
 /** The request's body, read when Connect asks for it: that is after `requestGate`. */
 async function* bodyOf(
 	bounds: CallBounds,
-	call: { isCompressed: boolean; isStream: boolean; header: Headers; context: ContextValues },
+	call: { isCompressed: boolean; isStream: boolean; maxBytes: number; header: Headers; context: ContextValues },
 ): AsyncIterable<Uint8Array> {
-	const limits = { maxBytes: RPC_LIMITS.requestBytes + ENVELOPE_BYTES, isCompressed: call.isCompressed };
+	const limits = { maxBytes: call.maxBytes + ENVELOPE_BYTES, isCompressed: call.isCompressed };
 	try {
 		if (call.isStream) return yield* bounds.readStream(limits);
 		const bytes = await bounds.readBody(limits);

@@ -2,12 +2,12 @@ import type { KeyObject } from "node:crypto";
 import pg from "pg";
 import type { Logger } from "../logger.ts";
 import { appended, type Batch, type ChainHead, formBatch, writeManifest } from "./batch.ts";
-import { copyRows } from "./copy.ts";
 import type { Database } from "./db.ts";
 import { type DeadLetter, insertDeadLetters, type Origin, type Refusal } from "./dead-letters.ts";
 import { findStored, insertCarefully, isDataError, isMissingPartition, type Outcome } from "./insert.ts";
 import type { Partitions } from "./partitions.ts";
 import type { EventRow } from "./row.ts";
+import { storeRows } from "./store-rows.ts";
 import type { Tenants } from "./tenants.ts";
 import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
@@ -27,6 +27,8 @@ export interface Appended {
 	readonly outcomes: readonly Outcome[];
 	/** All dead letters that are now stored. */
 	readonly deadLetters: readonly DeadLetter[];
+	/** Those of them that were not stored before. */
+	readonly newDeadLetters: readonly DeadLetter[];
 }
 
 export interface AppenderOptions {
@@ -77,10 +79,11 @@ export class Appender {
 		await this.#options.partitions.ensure(rows.map((row) => row.event.occurredAt));
 		const batch = this.#form(rows);
 		let head: ChainHead | undefined;
+		let newLetters: ReadonlySet<DeadLetter> = new Set();
 		try {
 			head = await writeTransaction(this.#options.db, async (client) => {
-				if (rows.length > 0) await copyRows(client, batch.placed);
-				await insertDeadLetters(client, letters);
+				if (rows.length > 0) await storeRows(this.#options.db, client, batch.placed);
+				newLetters = await insertDeadLetters(client, letters);
 				return rows.length > 0 ? await writeManifest(client, batch, this.#options.manifestKey) : undefined;
 			});
 		} catch (error) {
@@ -100,7 +103,9 @@ export class Appender {
 		if (head) this.#options.onAppended(head);
 		for (const write of writes) {
 			const outcomes = write.rows.map((row): Outcome => ({ status: "stored", event: appended(row, batch.id) }));
-			settled.set(write, { status: "fulfilled", value: { outcomes, deadLetters: write.deadLetters ?? [] } });
+			const deadLetters = write.deadLetters ?? [];
+			const newDeadLetters = deadLetters.filter((letter) => newLetters.has(letter));
+			settled.set(write, { status: "fulfilled", value: { outcomes, deadLetters, newDeadLetters } });
 		}
 		return [];
 	}
@@ -120,10 +125,12 @@ export class Appender {
 				this.#tellRefused(inserted.outcomes);
 				const refused = inserted.outcomes.some(isRefusal);
 				if (refused && writes.some((write) => write.atomic)) throw new Refused();
-				await insertDeadLetters(
-					client,
-					results.flatMap((result) => result.deadLetters),
-				);
+				const letters = results.flatMap((result) => result.deadLetters);
+				const newLetters = await insertDeadLetters(client, letters);
+				results = results.map((result) => {
+					const newDeadLetters = result.deadLetters.filter((letter) => newLetters.has(letter));
+					return { ...result, newDeadLetters };
+				});
 				return batch.placed.length > 0 ? await writeManifest(client, batch, this.#options.manifestKey) : undefined;
 			});
 		} catch (error) {
@@ -221,7 +228,7 @@ function resultsOf(writes: readonly Write[], all: readonly Outcome[]): Appended[
 	return writes.map((write) => {
 		const outcomes = all.slice(from, from + write.rows.length);
 		from += write.rows.length;
-		return { outcomes, deadLetters: lettersOf(write, outcomes) };
+		return { outcomes, deadLetters: lettersOf(write, outcomes), newDeadLetters: [] };
 	});
 }
 

@@ -6,7 +6,7 @@ import type { Logger } from "../logger.ts";
 
 /** The service's connections, one pool per role. None of them is the owner's. */
 export interface Database {
-	/** Appends. Bypasses row-level security, can read keys and hashes only. */
+	/** Appends. Bypasses row-level security where that can be had, can read keys and hashes only. */
 	readonly writer: pg.Pool;
 	/** Reads events, of one tenant per transaction: see `inTenant`. */
 	readonly reader: pg.Pool;
@@ -14,13 +14,40 @@ export interface Database {
 	readonly keys: pg.Pool;
 	/** Makes partitions. */
 	readonly maintainer: pg.Pool;
+	/**
+	 * Whether the writer may use COPY, which PostgreSQL refuses under row-level security. Asked of the database once; the
+	 * first answer is logged if it is no.
+	 */
+	canCopy(writer: pg.ClientBase | pg.Pool): Promise<boolean>;
+	/** The answer was wrong after all: the next `canCopy` asks again. */
+	forgetCanCopy(): void;
 	close(): Promise<void>;
 }
+
+/** What it means that the writer is under row-level security. */
+export const WITHOUT_COPY =
+	"audit_writer has no BYPASSRLS, which takes a superuser to give: events are stored by INSERT, since COPY is refused " +
+	"under row-level security. That is slower (docs/portability.md); nothing else differs";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** How long one statement may run, per role; pg gives up on the answer two seconds later. */
 const WRITER_STATEMENT_MS = 10_000;
 const READER_STATEMENT_MS = 20_000;
+
+/**
+ * The server's time limits for each role, in milliseconds. `migrate` gives them to the roles: a pooler between us and the
+ * server refuses a connection that asks for them itself.
+ */
+export const ROLE_LIMITS_MS = {
+	audit_writer: limits(WRITER_STATEMENT_MS),
+	audit_reader: limits(READER_STATEMENT_MS),
+	audit_maintainer: limits(WRITER_STATEMENT_MS),
+	audit_verifier: {},
+} satisfies Record<string, Record<string, number>>;
+
+function limits(statementMs: number) {
+	return { statement_timeout: statementMs, lock_timeout: 5_000, idle_in_transaction_session_timeout: 15_000 };
+}
 
 export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; logger: Logger }): Database {
 	const pool = (role: string, max: number, statementMs: number) => {
@@ -32,10 +59,7 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
 			max,
 			application_name: "auditlog",
 			connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-			statement_timeout: statementMs,
 			query_timeout: statementMs + 2_000,
-			lock_timeout: 5_000,
-			idle_in_transaction_session_timeout: 15_000,
 			keepAlive: true,
 		});
 		// An idle connection that breaks is replaced by the pool; without a listener it would end the process.
@@ -48,11 +72,27 @@ export function openDatabase(options: { databaseUrl: string; keys: DerivedKeys; 
 	const reader = pool("audit_reader", 10, READER_STATEMENT_MS);
 	const keys = pool("audit_reader", 2, WRITER_STATEMENT_MS);
 	const maintainer = pool("audit_maintainer", 1, WRITER_STATEMENT_MS);
+	let canCopy: boolean | undefined;
 	return {
 		writer,
 		reader,
 		keys,
 		maintainer,
+		async canCopy(client) {
+			if (canCopy === undefined) {
+				const { rows } = await client.query<{ can_copy: boolean }>(
+					"SELECT NOT row_security_active('audit.events') AS can_copy",
+				);
+				// Several may have asked at once: one of them tells.
+				const isFirst = canCopy === undefined;
+				canCopy = rows[0]?.can_copy === true;
+				if (!canCopy && isFirst) options.logger.warn(WITHOUT_COPY);
+			}
+			return canCopy;
+		},
+		forgetCanCopy() {
+			canCopy = undefined;
+		},
 		async close() {
 			await Promise.all([writer, reader, keys, maintainer].map((p) => p.end()));
 		},

@@ -36,16 +36,24 @@ export interface Refusal {
 /** A message, or one event of it, that could not become an event: kept with its reason until somebody deals with it. */
 export interface DeadLetter extends Origin, Refusal {}
 
-/** Stores dead letters in the transaction of the flush they belong to. One that is already stored is left as it is. */
-export async function insertDeadLetters(client: pg.PoolClient, letters: readonly DeadLetter[]): Promise<void> {
-	if (letters.length === 0) return;
+/**
+ * Stores dead letters in the transaction of the flush they belong to. One that is already stored is left as it is.
+ *
+ * @returns those that were not stored before
+ */
+export async function insertDeadLetters(
+	client: pg.PoolClient,
+	letters: readonly DeadLetter[],
+): Promise<Set<DeadLetter>> {
+	if (letters.length === 0) return new Set();
 	const column = <T>(value: (letter: DeadLetter) => T) => letters.map(value);
-	await client.query(
+	const { rows } = await client.query<{ stream_created: Date; stream_seq: string; position: number }>(
 		`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message,
 		                                 violations, headers, body, published_at, is_part)
 		 SELECT * FROM unnest($1::timestamptz[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[],
 		                      $8::jsonb[], $9::jsonb[], $10::bytea[], $11::timestamptz[], $12::boolean[])
-		 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING`,
+		 ON CONFLICT (stream_created, stream_seq, position) DO NOTHING
+		 RETURNING stream_created, stream_seq, position`,
 		[
 			column(({ streamCreated }) => streamCreated),
 			column(({ streamSeq }) => streamSeq),
@@ -60,6 +68,12 @@ export async function insertDeadLetters(client: pg.PoolClient, letters: readonly
 			column(({ publishedAt }) => rfc3339(publishedAt)),
 			column(({ isPart }) => isPart),
 		],
+	);
+	const inserted = new Set(rows.map((row) => `${row.stream_created.getTime()}/${row.stream_seq}/${row.position}`));
+	return new Set(
+		letters.filter(({ streamCreated, streamSeq, position }) =>
+			inserted.has(`${streamCreated.getTime()}/${streamSeq}/${position}`),
+		),
 	);
 }
 

@@ -2,7 +2,7 @@ import pg from "pg";
 import type { AppendedEvent, EventId, Micros, TenantId } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
 import { appended, type Batch } from "./batch.ts";
-import { COPY_COLUMNS, textsOf } from "./copy.ts";
+import { COPY_COLUMNS, type PlacedRow, textsOf } from "./copy.ts";
 import type { EventRow } from "./row.ts";
 import { microsSql } from "./stored-row.ts";
 
@@ -39,7 +39,7 @@ export async function insertCarefully(
 		if (candidates.length === 0) break;
 		await client.query("SAVEPOINT careful");
 		try {
-			if ((await insertRows(client, batch)) === candidates.length) break;
+			if ((await insertRows(client, batch.placed, { ifNew: true })) === candidates.length) break;
 			// Another transaction has stored some in the meantime; the next look finds them.
 			await client.query("ROLLBACK TO SAVEPOINT careful");
 		} catch (error) {
@@ -110,14 +110,21 @@ const NAMES = Object.keys(COPY_COLUMNS);
 const INSERT_SQL = `INSERT INTO audit.events (${NAMES.join(", ")})
 SELECT * FROM unnest(${Object.values(COPY_COLUMNS)
 	.map((type, i) => `$${i + 1}::${type}[]`)
-	.join(", ")})
-ON CONFLICT (tenant_id, occurred_at, id) DO NOTHING`;
+	.join(", ")})`;
+const INSERT_IF_NEW_SQL = `${INSERT_SQL} ON CONFLICT (tenant_id, occurred_at, id) DO NOTHING`;
 
-/** @returns how many were inserted: the others' keys are taken. */
-async function insertRows(client: pg.PoolClient, batch: Batch): Promise<number> {
-	const texts = batch.placed.map(textsOf);
+/**
+ * @param options.ifNew leaves out rows whose keys are taken; else one such row is an error
+ * @returns how many were inserted
+ */
+export async function insertRows(
+	client: pg.PoolClient,
+	rows: readonly PlacedRow[],
+	{ ifNew }: { ifNew: boolean },
+): Promise<number> {
+	const texts = rows.map(textsOf);
 	const result = await client.query(
-		INSERT_SQL,
+		ifNew ? INSERT_IF_NEW_SQL : INSERT_SQL,
 		NAMES.map((_, column) => texts.map((row) => row[column])),
 	);
 	return result.rowCount ?? 0;
@@ -131,7 +138,7 @@ async function findRefused(
 ): Promise<[EventRow, Outcome][]> {
 	await client.query("SAVEPOINT half");
 	try {
-		await insertRows(client, form(rows));
+		await insertRows(client, form(rows).placed, { ifNew: true });
 		await client.query("ROLLBACK TO SAVEPOINT half");
 		return [];
 	} catch (error) {

@@ -7,6 +7,7 @@ import pg from "pg";
 import { deriveKeys, rolePassword } from "../auth/secret.ts";
 import { AuditError } from "../errors.ts";
 import { manifestMac } from "../integrity/manifest.ts";
+import { ROLE_LIMITS_MS, WITHOUT_COPY } from "./db.ts";
 import {
 	MIGRATION_SCHEMA,
 	MIGRATIONS_FOLDER,
@@ -16,19 +17,29 @@ import {
 } from "./schema-version.ts";
 
 /** The roles the service logs in as; `audit_owner` never logs in. */
-const LOGIN_ROLES = ["audit_writer", "audit_reader", "audit_maintainer", "audit_verifier"];
+export const LOGIN_ROLES = Object.keys(ROLE_LIMITS_MS);
+
+const OLDEST_POSTGRES = 15;
+
+export interface Migrated {
+	/** The names of the migrations that were applied now. */
+	readonly applied: string[];
+	/** What the database cannot do for the service, in words for people. */
+	readonly notes: string[];
+}
 
 /**
  * Brings the database to this version's schema and gives the service's roles the passwords derived from the secret.
- * Needs an owner's connection, once; the service itself never has one. Runs of several replicas wait for each other.
- *
- * @returns the names of the migrations that were applied now
+ * Needs the connection of a superuser, or of an owner with CREATEROLE, once; the service itself never has one. Runs of
+ * several replicas wait for each other.
  */
-export async function migrate(options: { databaseUrl: string; secret: string }): Promise<{ applied: string[] }> {
+export async function migrate(options: { databaseUrl: string; secret: string }): Promise<Migrated> {
 	const pool = new pg.Pool({ connectionString: options.databaseUrl, max: 2, connectionTimeoutMillis: 10_000 });
 	pool.on("error", () => {});
 	const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
 	try {
+		const { rows } = await pool.query<{ version: string }>("SELECT current_setting('server_version') AS version");
+		refuseOldServer(rows[0]?.version ?? "");
 		const migrator = new Migrator({
 			db,
 			provider: { getMigrations: readMigrations },
@@ -39,11 +50,18 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 		if (error) throw error;
 		await showVersionToService(pool);
 		await refuseOtherSecret(pool, options.secret);
-		await setPasswords(pool, options.secret);
-		return { applied: (results ?? []).map((result) => result.migrationName) };
+		await setUpRoles(pool, options.secret);
+		return { applied: (results ?? []).map((result) => result.migrationName), notes: await notesOn(pool) };
 	} finally {
 		await db.destroy();
 	}
+}
+
+/** @param version the server's, such as `15.18 (Debian 15.18-1)` or `19beta1` */
+export function refuseOldServer(version: string): void {
+	if (Number.parseInt(version, 10) >= OLDEST_POSTGRES) return;
+	const message = `PostgreSQL ${OLDEST_POSTGRES} or newer is needed; this is ${version}`;
+	throw new AuditError("failed_precondition", message, { reason: "OLD_POSTGRES" });
 }
 
 /** The SQL files of `migrations/`, by name. Forward only. */
@@ -65,10 +83,7 @@ async function readMigrations(): Promise<Record<string, Migration>> {
  * batches of two secrets are in one chain, neither proves it.
  */
 async function refuseOtherSecret(pool: pg.Pool, secret: string): Promise<void> {
-	const { rows } = await pool.query<{ chain: Buffer; mac: Buffer }>(
-		"SELECT chain, mac FROM audit.manifests ORDER BY batch_no DESC LIMIT 1",
-	);
-	const [newest] = rows;
+	const newest = await newestManifest(pool);
 	if (!newest || newest.mac.equals(manifestMac(deriveKeys(secret).manifests, newest.chain))) return;
 	throw new AuditError(
 		"failed_precondition",
@@ -79,20 +94,43 @@ async function refuseOtherSecret(pool: pg.Pool, secret: string): Promise<void> {
 	);
 }
 
-async function setPasswords(pool: pg.Pool, secret: string): Promise<void> {
+/** As the owner: whoever migrates need not have its rights without asking. */
+async function newestManifest(pool: pg.Pool): Promise<{ chain: Buffer; mac: Buffer } | undefined> {
+	const client = await pool.connect();
+	try {
+		await client.query("BEGIN; SET LOCAL ROLE audit_owner");
+		const { rows } = await client.query("SELECT chain, mac FROM audit.manifests ORDER BY batch_no DESC LIMIT 1");
+		await client.query("COMMIT");
+		return rows[0];
+	} finally {
+		client.release(true);
+	}
+}
+
+/** Gives the roles their passwords and time limits. */
+async function setUpRoles(pool: pg.Pool, secret: string): Promise<void> {
 	const keys = deriveKeys(secret);
-	for (const role of LOGIN_ROLES) {
+	for (const [role, limits] of Object.entries(ROLE_LIMITS_MS)) {
 		const verifier = scramVerifier(rolePassword(keys, role));
+		const settings = Object.entries(limits).map(([name, ms]) => `ALTER ROLE ${role} SET ${name} = '${ms}ms'`);
+		const statements = [`ALTER ROLE ${role} LOGIN PASSWORD '${verifier}'`, ...settings];
 		// Roles belong to the cluster: a migration of another database may be altering this one at the same moment.
 		for (let attempt = 1; ; attempt += 1) {
 			try {
-				await pool.query(`ALTER ROLE ${role} LOGIN PASSWORD '${verifier}'`);
+				await pool.query(statements.join("; "));
 				break;
 			} catch (error) {
 				if (attempt === 5 || !/concurrently updated/.test((error as Error).message)) throw error;
 			}
 		}
 	}
+}
+
+async function notesOn(pool: pg.Pool): Promise<string[]> {
+	const { rows } = await pool.query<{ rolbypassrls: boolean }>(
+		"SELECT rolbypassrls FROM pg_roles WHERE rolname = 'audit_writer'",
+	);
+	return rows[0]?.rolbypassrls ? [] : [WITHOUT_COPY];
 }
 
 /** RFC 5803: what PostgreSQL stores of a password. Sent instead of the password, so that no server log ever holds it. */

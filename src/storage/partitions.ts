@@ -35,6 +35,15 @@ export class Partitions {
 		await this.ensure([now.getTime(), next].map((millis) => (BigInt(millis) * 1000n) as Micros));
 	}
 
+	/** How many months after this one have partitions, as far as is known; -1: not even this one has. */
+	monthsAhead(now: Date): number {
+		let ahead = -1;
+		const month = (n: number) =>
+			new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + n, 1)).toISOString().slice(0, 7);
+		while (this.#known.has(month(ahead + 1))) ahead += 1;
+		return ahead;
+	}
+
 	/** After PostgreSQL said that a partition is missing: what is known is no longer true. */
 	forget(): void {
 		this.#known.clear();

@@ -2,11 +2,11 @@ import type { KeyObject } from "node:crypto";
 import type { TenantId } from "../event/event.ts";
 import { ActorType, Category } from "../gen/audit/v1/event_pb.ts";
 import { type ChainHead, formBatch, writeManifest } from "./batch.ts";
-import { copyRows } from "./copy.ts";
 import { asUnavailable, type Database } from "./db.ts";
 import type { Partitions } from "./partitions.ts";
 import { type EventRow, HASH_VERSION } from "./row.ts";
 import { serviceEvent } from "./service-event.ts";
+import { storeRows } from "./store-rows.ts";
 import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
 
 export interface TenantsOptions {
@@ -67,7 +67,7 @@ export class Tenants {
 				const slot = rows[0]?.slot;
 				if (slot === null || slot === undefined) return undefined;
 				const batch = formBatch([row], () => BigInt(slot));
-				await copyRows(client, batch.placed);
+				await storeRows(this.#options.db, client, batch.placed);
 				return await writeManifest(client, batch, this.#options.manifestKey);
 			});
 			if (head) this.#options.onAppended(head);

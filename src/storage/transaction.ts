@@ -29,9 +29,9 @@ export async function writeTransaction<T>(db: Database, run: (client: pg.PoolCli
 	const deadline = setTimeout(() => breakConnection(client), TRANSACTION_DEADLINE_MS);
 	let failed = true;
 	try {
-		await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
+		const serverPid = await begin(client);
 		const result = await run(client);
-		await commit(client);
+		await commit(client, serverPid);
 		failed = false;
 		return result;
 	} finally {
@@ -40,7 +40,16 @@ export async function writeTransaction<T>(db: Database, run: (client: pg.PoolCli
 	}
 }
 
-async function commit(client: pg.PoolClient): Promise<void> {
+/**
+ * Begins the transaction, and tells which server process has it. Asked for in the same message: what the connection was
+ * told when it was opened is a number of the pooler's making where one stands in between.
+ */
+async function begin(client: pg.PoolClient): Promise<number> {
+	const results: unknown = await client.query("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_backend_pid() AS pid");
+	return (results as [unknown, pg.QueryResult<{ pid: number }>])[1].rows[0]?.pid ?? 0;
+}
+
+async function commit(client: pg.PoolClient, serverPid: number): Promise<void> {
 	let unreplicated = false;
 	const onNotice = (notice: { code?: string | undefined }) => {
 		if (notice.code === "01000") unreplicated = true;
@@ -48,7 +57,7 @@ async function commit(client: pg.PoolClient): Promise<void> {
 	client.on("notice", onNotice);
 	try {
 		const result = await client.query("COMMIT").catch((error: unknown) => {
-			throw isVerdict(error) ? error : new CommitUnknown(backendPid(client), error);
+			throw isVerdict(error) ? error : new CommitUnknown(serverPid, error);
 		});
 		// COMMIT of a transaction that had failed does not throw: it answers ROLLBACK.
 		if (result.command !== "COMMIT") throw new NotCommitted(`COMMIT was answered ${result.command}`);
@@ -83,14 +92,9 @@ function isVerdict(error: unknown): boolean {
 	return error instanceof pg.DatabaseError && !/^(57|08)/.test(error.code ?? "");
 }
 
-/** Not in @types/pg: the process id the server announced, and the socket. */
+/** Not in @types/pg: the socket. */
 interface ClientInternals {
-	processID?: number;
 	connection?: { stream?: { destroy(): void } };
-}
-
-function backendPid(client: pg.PoolClient): number {
-	return (client as ClientInternals).processID ?? 0;
 }
 
 function breakConnection(client: pg.PoolClient): void {

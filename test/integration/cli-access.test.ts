@@ -5,6 +5,9 @@ import { runCli } from "../support/run-cli.ts";
 import { type ServiceProcess, startService } from "../support/service-process.ts";
 import { createTestDatabase, startOwnPostgres, type TestDatabase, testSecret } from "../support/services.ts";
 
+/** Each command is a process of its own, and a busy machine takes a second or more to start one. */
+const MANY_COMMANDS = { timeout: 120_000 };
+
 let database: TestDatabase;
 let service: ServiceProcess;
 
@@ -31,38 +34,42 @@ async function makeKey(...args: string[]): Promise<string> {
 }
 
 describe("keys", () => {
-	test("a list shows what a key may do, in every format, and never its secret or the hash of it", async () => {
-		const key = await makeKey("--role", "writer", "--tenant", "acme", "globex", "--name", "billing, =1+1");
-		const [, id = "", secret = ""] = key.split("_");
-		const admin = new Client({ connectionString: database.url });
-		await admin.connect();
-		const { rows } = await admin.query<{ hash: string }>(
-			"SELECT encode(secret_hash, 'hex') AS hash FROM audit.api_keys WHERE id = $1",
-			[id],
-		);
-		await admin.end();
-		const hash = rows[0]?.hash ?? "";
-		expect(hash).toHaveLength(64);
-		for (const format of ["table", "json", "ndjson", "csv"]) {
-			const { exitCode, stdout } = await owner("key", "list", "-o", format);
-			expect(exitCode).toBe(0);
-			for (const shown of [id, "writer", "acme", "globex", "billing"]) expect(stdout).toContain(shown);
-			for (const hidden of [secret, hash, Buffer.from(hash, "hex").toString("base64")]) {
-				expect(stdout).not.toContain(hidden);
+	test(
+		"a list shows what a key may do, in every format, and never its secret or the hash of it",
+		MANY_COMMANDS,
+		async () => {
+			const key = await makeKey("--role", "writer", "--tenant", "acme", "globex", "--name", "billing, =1+1");
+			const [, id = "", secret = ""] = key.split("_");
+			const admin = new Client({ connectionString: database.url });
+			await admin.connect();
+			const { rows } = await admin.query<{ hash: string }>(
+				"SELECT encode(secret_hash, 'hex') AS hash FROM audit.api_keys WHERE id = $1",
+				[id],
+			);
+			await admin.end();
+			const hash = rows[0]?.hash ?? "";
+			expect(hash).toHaveLength(64);
+			for (const format of ["table", "json", "ndjson", "csv"]) {
+				const { exitCode, stdout } = await owner("key", "list", "-o", format);
+				expect(exitCode).toBe(0);
+				for (const shown of [id, "writer", "acme", "globex", "billing"]) expect(stdout).toContain(shown);
+				for (const hidden of [secret, hash, Buffer.from(hash, "hex").toString("base64")]) {
+					expect(stdout).not.toContain(hidden);
+				}
 			}
-		}
-		const { stdout } = await owner("key", "list", "-o", "json");
-		expect(JSON.parse(stdout)).toContainEqual({
-			id,
-			role: "writer",
-			all_tenants: false,
-			tenant_ids: ["acme", "globex"],
-			name: "billing, =1+1",
-			created_at: expect.stringMatching(/^\d{4}-/),
-		});
-	});
+			const { stdout } = await owner("key", "list", "-o", "json");
+			expect(JSON.parse(stdout)).toContainEqual({
+				id,
+				role: "writer",
+				all_tenants: false,
+				tenant_ids: ["acme", "globex"],
+				name: "billing, =1+1",
+				created_at: expect.stringMatching(/^\d{4}-/),
+			});
+		},
+	);
 
-	test("a revoked key is refused, and another one is not", async () => {
+	test("a revoked key is refused, and another one is not", MANY_COMMANDS, async () => {
 		await owner("tenant", "create", "acme");
 		const [revoked, kept] = [await makeKey(...reader("revoked")), await makeKey(...reader("kept"))];
 		const { exitCode, stdout } = await owner("key", "revoke", revoked);
@@ -96,29 +103,33 @@ describe("keys", () => {
 });
 
 describe("tenants", () => {
-	test("one is made with the first event of its log, once, and can be written to from then on", async () => {
-		const key = await makeKey("--role", "operator", "--all-tenants", "--name", "all");
-		const write = ["write", "-t", "initech", "--action", "user.login", "--actor", "x"];
-		expect(await withKey(key, ...write)).toMatchObject({
-			exitCode: 1,
-			stderr: expect.stringContaining("auditlog tenant create <id>"),
-		});
-		expect(await owner("tenant", "create", "initech", "--name", "Initech")).toMatchObject({
-			stdout: "created initech\n",
-		});
-		const again = await owner("tenant", "create", "initech", "--name", "Other");
-		expect(again).toMatchObject({ exitCode: 0, stdout: "initech exists; nothing was changed\n" });
-		// The service remembers for a moment that there was no such tenant, or it does not: either way it is there.
-		expect(await withKey(key, ...write)).toMatchObject({ exitCode: 0 });
-		const { stdout } = await withKey(key, "query", "-t", "initech", "--order", "oldest", "-o", "csv");
-		const actions = stdout
-			.trimEnd()
-			.split("\r\n")
-			.map((line) => line.split(",")[3]);
-		expect(actions).toEqual(["action", "audit.log.created", "user.login"]);
-		const listed = JSON.parse((await owner("tenant", "list", "-o", "json")).stdout) as { id: string; name: string }[];
-		expect(listed.filter(({ id }) => id === "initech")).toMatchObject([{ name: "Initech" }]);
-	});
+	test(
+		"one is made with the first event of its log, once, and can be written to from then on",
+		MANY_COMMANDS,
+		async () => {
+			const key = await makeKey("--role", "operator", "--all-tenants", "--name", "all");
+			const write = ["write", "-t", "initech", "--action", "user.login", "--actor", "x"];
+			expect(await withKey(key, ...write)).toMatchObject({
+				exitCode: 1,
+				stderr: expect.stringContaining("auditlog tenant create <id>"),
+			});
+			expect(await owner("tenant", "create", "initech", "--name", "Initech")).toMatchObject({
+				stdout: "created initech\n",
+			});
+			const again = await owner("tenant", "create", "initech", "--name", "Other");
+			expect(again).toMatchObject({ exitCode: 0, stdout: "initech exists; nothing was changed\n" });
+			// The service remembers for a moment that there was no such tenant, or it does not: either way it is there.
+			expect(await withKey(key, ...write)).toMatchObject({ exitCode: 0 });
+			const { stdout } = await withKey(key, "query", "-t", "initech", "--order", "oldest", "-o", "csv");
+			const actions = stdout
+				.trimEnd()
+				.split("\r\n")
+				.map((line) => line.split(",")[3]);
+			expect(actions).toEqual(["action", "audit.log.created", "user.login"]);
+			const listed = JSON.parse((await owner("tenant", "list", "-o", "json")).stdout) as { id: string; name: string }[];
+			expect(listed.filter(({ id }) => id === "initech")).toMatchObject([{ name: "Initech" }]);
+		},
+	);
 
 	test("an id that is none is refused: exit code 2", async () => {
 		expect(await owner("tenant", "create", "a b")).toMatchObject({
@@ -129,7 +140,7 @@ describe("tenants", () => {
 });
 
 describe("a database that is not as it must be", () => {
-	test("was never migrated, is not there, or cannot be reached: what to do is said", async () => {
+	test("was never migrated, is not there, or cannot be reached: what to do is said", MANY_COMMANDS, async () => {
 		const base = database.url.slice(0, database.url.lastIndexOf("/"));
 		const listWith = (url: string) => runCli(["key", "list"], { DATABASE_URL: url, AUDIT_SECRET: testSecret() });
 		const cases = [
@@ -146,7 +157,7 @@ describe("a database that is not as it must be", () => {
 		}
 	});
 
-	test("was never migrated: every command says so, also where no role was ever made", async () => {
+	test("was never migrated: every command says so, also where no role was ever made", MANY_COMMANDS, async () => {
 		const postgres = await startOwnPostgres();
 		try {
 			const base = database.url.slice(0, database.url.lastIndexOf("/"));

@@ -7,6 +7,9 @@ import { everyCommand } from "../support/command-tree.ts";
 import { runCli } from "../support/run-cli.ts";
 import { ownDirectory } from "../support/services.ts";
 
+/** Each command is a process of its own, and a busy machine takes a second or more to start one. */
+const MANY_COMMANDS = { timeout: 120_000 };
+
 let script: string;
 
 beforeAll(async () => {
@@ -33,7 +36,7 @@ async function offered(...lines: string[][]): Promise<string[][]> {
 }
 
 describe("completion in bash", () => {
-	test("offers every command, option and choice there is", async () => {
+	test("offers every command, option and choice there is", MANY_COMMANDS, async () => {
 		const tree = await everyCommand();
 		expect(tree.length).toBeGreaterThan(12);
 		for (const { path, words, options } of tree) {

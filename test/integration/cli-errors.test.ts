@@ -7,6 +7,9 @@ import { type CliResult, runCli } from "../support/run-cli.ts";
 import { type ServiceProcess, startService } from "../support/service-process.ts";
 import { createTestDatabase, natsUrl, type TestDatabase, testSecret } from "../support/services.ts";
 
+/** Each command is a process of its own, and a busy machine takes a second or more to start one. */
+const MANY_COMMANDS = { timeout: 120_000 };
+
 /** What goes wrong on the way to the service, and what the command line says to do about it. */
 
 let database: TestDatabase;
@@ -48,19 +51,19 @@ describe("an address", () => {
 		expectAdvice(await importAt("--nats-url", url), 2, "must look like nats://localhost:4222");
 	});
 
-	test("where nobody is", async () => {
+	test("where nobody is", MANY_COMMANDS, async () => {
 		expectAdvice(await queryAt("http://127.0.0.1:9"), 1, "(unavailable)", "`make run` starts one");
 		expectAdvice(await queryAt("http://no-such-host.invalid"), 1, "no such host");
 		expectAdvice(await importAt("--nats-url", "nats://127.0.0.1:9"), 1, "Is NATS running", "--nats-url");
 	});
 
-	test("where somebody else is, or by another protocol", async () => {
+	test("where somebody else is, or by another protocol", MANY_COMMANDS, async () => {
 		expectAdvice(await queryAt(natsUrl().replace(/^nats:/, "http:")), 1, "not the service");
 		expectAdvice(await queryAt(service.httpUrl.replace("http:", "https:")), 1, "http:// instead of https://");
 		expectAdvice(await queryAt(service.grpcUrl.replace("http:", "https:")), 1, "http:// instead of https://");
 	});
 
-	test("of whose health is asked: --url, the service with these settings, AUDIT_URL, in this order", async () => {
+	test("whose health is asked for: --url, the settings, AUDIT_URL", MANY_COMMANDS, async () => {
 		const health = (env: Record<string, string>, ...args: string[]) => runCli(["health", ...args], env);
 		const elsewhere = { AUDIT_URL: service.httpUrl };
 		const settings = { DATABASE_URL: database.url, AUDIT_SECRET: testSecret(), HTTP_PORT: "9" };
@@ -71,7 +74,7 @@ describe("an address", () => {
 		expectAdvice(await health({}, "--url", "localhost:8080"), 2, "--url must look like");
 	});
 
-	test("either port of the service is right", async () => {
+	test("either port of the service is right", MANY_COMMANDS, async () => {
 		for (const url of [service.httpUrl, service.grpcUrl]) {
 			expectAdvice(await queryAt(url), 1, "(unauthenticated)", "auditlog key create");
 		}
@@ -86,7 +89,7 @@ describe("files", () => {
 		expectAdvice(folder, 1, "test is a folder");
 	});
 
-	test("of `make run` that are not there: how to have a database is said", async () => {
+	test("of `make run` that are not there: how to have a database is said", MANY_COMMANDS, async () => {
 		for (const args of [["key", "list"], ["tenant", "list"], ["migrate"]]) {
 			expectAdvice(await runCli(args), 1, "`make run`", "DATABASE_URL and AUDIT_SECRET");
 		}
@@ -120,7 +123,7 @@ describe("signals", () => {
 describe("the settings of the service", () => {
 	const settings = { DATABASE_URL: "postgres://audit:hunter2@db.example:5432/audit?sslmode=require&password=hunter3" };
 
-	test("are shown with where they come from, and nothing secret", async () => {
+	test("are shown with where they come from, and nothing secret", MANY_COMMANDS, async () => {
 		const env = { ...settings, AUDIT_SECRET: testSecret(), NATS_URL: "nats://token@n1:4222,nats://token@n2:4222" };
 		for (const format of ["table", "json", "ndjson", "csv"]) {
 			const { exitCode, stdout } = await runCli(["config", "-o", format], env);

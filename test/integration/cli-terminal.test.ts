@@ -7,6 +7,9 @@ import { runCli } from "../support/run-cli.ts";
 import { type ServiceProcess, startService } from "../support/service-process.ts";
 import { createTestDatabase, ownDirectory, type TestDatabase, testSecret } from "../support/services.ts";
 
+/** Each command is a process of its own, and a busy machine takes a second or more to start one. */
+const MANY_COMMANDS = { timeout: 120_000 };
+
 /** What `auditlog` prints on a terminal (a pseudo-terminal made by `script`), into a pipe, and to readers that go away. */
 
 const ROOT = join(import.meta.dirname, "..", "..");
@@ -59,7 +62,7 @@ describe("a table", () => {
 		for (const line of table) expect(line.trimEnd().length).toBeLessThanOrEqual(columns);
 	});
 
-	test("has colour on a terminal and nowhere else, unless it is told so", async () => {
+	test("has colour on a terminal and nowhere else, unless it is told so", MANY_COMMANDS, async () => {
 		const denied = "auditlog query --tenant cloud --outcome denied -n 3";
 		const red = "\u001b[31m";
 		expect(await onTerminal(denied)).toContain(red);
@@ -73,7 +76,7 @@ describe("a table", () => {
 describe("what callers sent", () => {
 	const hostile = "\u001b[2J\u001b]0;owned\u0007\u009b31m\u202eevil\u2066";
 
-	test("steers no terminal, in no format, from query, get, write and import", async () => {
+	test("steers no terminal, in no format, from query, get, write and import", MANY_COMMANDS, async () => {
 		const event = {
 			action: "hostile.event",
 			actor: { id: "x", display_name: hostile },
@@ -103,19 +106,23 @@ describe("what callers sent", () => {
 });
 
 describe("progress", () => {
-	test("is shown on a terminal while an import, a long query into a file and a verification go on", async () => {
-		const imported = await onTerminal(`auditlog import --format cloudtrail --tenant cloud ${FILE}`);
-		expect(imported).toContain("importing [");
-		expect(imported).toContain("\r\u001b[Kread 2,900, stored 0, duplicates 2,900");
-		const file = join(folder, "cloud.ndjson");
-		const queried = await onTerminal(`auditlog query --tenant cloud -n 100000 -o ndjson > ${file}`);
-		expect(queried).toMatch(/reading 1,000 events/);
-		expect(readFileSync(file, "utf8").trimEnd().split("\n")).toHaveLength(2_901);
-		const verified = await onTerminal(`DATABASE_URL=${database.url} AUDIT_SECRET=${testSecret()} auditlog verify`);
-		expect(verified).toContain("verifying");
-	});
+	test(
+		"is shown on a terminal while an import, a long query into a file and a verification go on",
+		MANY_COMMANDS,
+		async () => {
+			const imported = await onTerminal(`auditlog import --format cloudtrail --tenant cloud ${FILE}`);
+			expect(imported).toContain("importing [");
+			expect(imported).toContain("\r\u001b[Kread 2,900, stored 0, duplicates 2,900");
+			const file = join(folder, "cloud.ndjson");
+			const queried = await onTerminal(`auditlog query --tenant cloud -n 100000 -o ndjson > ${file}`);
+			expect(queried).toMatch(/reading 1,000 events/);
+			expect(readFileSync(file, "utf8").trimEnd().split("\n")).toHaveLength(2_901);
+			const verified = await onTerminal(`DATABASE_URL=${database.url} AUDIT_SECRET=${testSecret()} auditlog verify`);
+			expect(verified).toContain("verifying");
+		},
+	);
 
-	test("is not written anywhere else: the summary alone is", async () => {
+	test("is not written anywhere else: the summary alone is", MANY_COMMANDS, async () => {
 		const imported = await runCli(["import", "--format", "cloudtrail", "--tenant", "cloud", FILE], env);
 		expect(imported.stderr).toBe("");
 		expect(imported.stdout).toMatch(/^read 2,900, stored 0, duplicates 2,900, rejected 0 in .* s\n$/);
@@ -133,7 +140,7 @@ describe("a reader that goes away", () => {
 		expect(stderr).toBe("");
 	});
 
-	test("does not end `write`: the events that are on their way are stored", async () => {
+	test("does not end `write`: the events that are on their way are stored", MANY_COMMANDS, async () => {
 		const line = (i: number) => JSON.stringify({ action: "still.written", actor: { id: `user-${i}` } });
 		const file = join(folder, "many.ndjson");
 		writeFileSync(file, Array.from({ length: 3_000 }, (_, i) => line(i)).join("\n"));

@@ -11,6 +11,7 @@ import {
 	lastingPort,
 	type NatsClient,
 	openNatsClient,
+	saidOf,
 	startDoor,
 	untilDrained,
 	untilUp,
@@ -86,7 +87,7 @@ describe("NATS", () => {
 		const late = await startOwnNats({ port });
 		try {
 			await untilUp(door);
-			expect(door.degraded()).toEqual([]);
+			expect(door.degraded()).toEqual(saidOf(late));
 			const client = await openNatsClient(late.url);
 			await client.publish(events(10));
 			await untilDrained(client);
@@ -183,7 +184,7 @@ describe("NATS", () => {
 		});
 		await untilUp(door);
 		await client.publish(events(50, "old"));
-		await waitFor(() => door.degraded().length > 0, { what: "holding the first messages" });
+		await waitFor(() => door.status().reason, { what: "holding the first messages" });
 		const before = await client.jsm.streams.info("AUDIT");
 		await client.jsm.streams.delete("AUDIT");
 		await waitFor(async () => (await client.jsm.streams.info("AUDIT")).created !== before.created);
@@ -191,7 +192,7 @@ describe("NATS", () => {
 		await client.publish(events(50, "new"));
 		storing = "old";
 		await waitFor(async () => (await stored()).events === 50, { what: "the messages of the stream that is gone" });
-		await waitFor(() => door.degraded().length > 0, { what: "holding the new ones" });
+		await waitFor(() => door.status().reason, { what: "holding the new ones" });
 		// They have the same numbers as the old ones: an acknowledgement of those would have lost them.
 		expect((await client.progress()).unacknowledged).toBe(50);
 		storing = "everything";
@@ -220,7 +221,7 @@ describe("PostgreSQL away", () => {
 		expect(door.status().state).toBe("up");
 		postgres = "there";
 		await untilDrained(client);
-		expect(door.degraded()).toEqual([]);
+		expect(door.degraded()).toEqual(saidOf(nats));
 		expect(await stored()).toEqual({ events: 200, names: 200 });
 	});
 
@@ -236,7 +237,7 @@ describe("PostgreSQL away", () => {
 			return eventMessage(anEvent({ action: `n.${i}`, metadata }));
 		});
 		await client.publish(large);
-		await waitFor(() => door.degraded().length > 0, { what: "the status" });
+		await waitFor(() => door.status().reason, { what: "the status" });
 		const { num_ack_pending, num_pending } = await client.jsm.consumers.info("AUDIT", "audit-writer");
 		// A flush being committed, one formed and one waiting, of 8 MiB each.
 		expect(num_ack_pending * 100_000).toBeLessThanOrEqual(3 * 8.5 * 1024 * 1024);
@@ -309,10 +310,14 @@ describe("acknowledgement", () => {
 describe("closing", () => {
 	test("finishes and acknowledges the commit under way and gives the rest back, so that another goes on at once", async () => {
 		const client = await aClient();
+		// A server before 2.10 forgets one of what it is given back until its time is over.
+		const givesBackAll = nats.syncAlways;
+		const ackWaitMs = givesBackAll ? 60_000 : 8_000;
 		const committing = Promise.withResolvers<void>();
 		const proceed = Promise.withResolvers<void>();
 		const first = startDoor({
 			url: nats.url,
+			ackWaitMs,
 			ingest: {
 				async acceptMessages(items) {
 					committing.resolve();
@@ -333,9 +338,11 @@ describe("closing", () => {
 		expect(byFirst).toBeGreaterThan(0);
 		expect((await client.progress()).ackFloor).toBe(byFirst);
 
-		// Far less than the sixty seconds after which silence alone would have the rest delivered again.
-		open.push(startDoor({ url: nats.url, ingest: path.ingest }));
-		await untilDrained(client, 5_000);
+		open.push(startDoor({ url: nats.url, ingest: path.ingest, ackWaitMs }));
+		// Far less than the time after which silence alone would have the rest delivered again.
+		const atOnce = givesBackAll ? 200 : 199;
+		await waitFor(async () => (await stored()).events >= atOnce, { deadlineMs: 5_000, what: "the rest" });
+		await untilDrained(client);
 		expect(await stored()).toEqual({ events: 200, names: 200 });
 	});
 
@@ -344,12 +351,13 @@ describe("closing", () => {
 		const door = startDoor({ url: nats.url, ingest: { acceptMessages: () => Promise.reject(away()) } });
 		await untilUp(door);
 		await client.publish(events(10));
-		await waitFor(() => door.degraded().length > 0);
+		await waitFor(() => door.status().reason);
 		const nowhere = startDoor({ url: `nats://127.0.0.1:${await freePort()}`, ingest: path.ingest });
 		const startedAt = performance.now();
 		await Promise.all([door.close(), nowhere.close()]);
 		expect(performance.now() - startedAt).toBeLessThan(2_000);
 		expect(door.status().state).toBe("closed");
-		expect((await client.progress()).unacknowledged).toBe(10);
+		// A server before 2.10 counts one of those given back twice.
+		expect((await client.progress()).unacknowledged).toBe(nats.syncAlways ? 10 : 11);
 	});
 });

@@ -175,7 +175,7 @@ describe("who begins calls only to cancel them", () => {
 
 describe("an HTTP/2 session without a call", () => {
 	test("is ended after a while, with a GOAWAY that names the last call that was taken", async () => {
-		const doors = await doorsWith({ idleMs: 100 });
+		const doors = await doorsWith({ idleMs: 1_000 });
 		const raw = openRaw(doors.grpcUrl);
 		raw.write(frame(TYPE.headers, FLAG.endStream | FLAG.endHeaders, 1, requestHeaders("/nowhere")));
 		await raw.ended;
@@ -185,7 +185,7 @@ describe("an HTTP/2 session without a call", () => {
 
 	test("is not while it has one", async () => {
 		const doors = await startDoors({
-			limits: { idleMs: 100 },
+			limits: { idleMs: 1_000 },
 			query: { search: () => new Promise(() => {}), get: () => new Promise(() => {}) },
 		});
 		closers.push(() => doors.close());

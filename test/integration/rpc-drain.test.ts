@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { request as httpRequest, type IncomingMessage } from "node:http";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createAuditClient } from "../../src/client/index.ts";
 import { loadConfig } from "../../src/config.ts";
@@ -70,6 +70,31 @@ test("a call that does not finish is cut off when the time to drain is over", as
 	await busy;
 	await doors.close();
 	await failed;
+});
+
+test("an idle connection is not cut off under a request that is on its way", async () => {
+	const doors = await startDoors({ limits: { drainMs: 20_000 } });
+	const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+	const ask = async () => {
+		const request = httpRequest(`${doors.httpUrl}/livez`, { agent }).end();
+		const [response] = (await once(request, "response")) as [IncomingMessage];
+		await once(response.resume(), "end");
+		return { reused: request.reusedSocket, status: response.statusCode, connection: response.headers.connection };
+	};
+	await ask();
+	const closed = doors.close();
+	const refused = () => once(connect(Number(new URL(doors.httpUrl).port), "127.0.0.1"), "connect");
+	await waitFor(
+		() =>
+			refused().then(
+				() => false,
+				() => true,
+			),
+		{ what: "refused connections", intervalMs: 5 },
+	);
+	expect(await ask()).toEqual({ reused: true, status: 200, connection: "close" });
+	await closed;
+	agent.destroy();
 });
 
 test("a port that is taken is an error that says which", async () => {

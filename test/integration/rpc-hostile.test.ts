@@ -146,7 +146,10 @@ beforeAll(() => {
 		{ bytes: preface(), reads: true, grpc: true },
 		// A body that never ends.
 		{
-			bytes: Buffer.concat([head(keys.hostileWriter, `Content-Length: ${4 * MIB}\r\n`), Buffer.alloc(MIB, " ")]),
+			bytes: Buffer.concat([
+				head(keys.hostileWriter, `Content-Length: ${4 * MIB}\r\n`),
+				Buffer.alloc(4 * MIB - 1, " "),
+			]),
 			reads: true,
 		},
 		// Large answers that nobody reads.

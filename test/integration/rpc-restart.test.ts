@@ -29,7 +29,7 @@ const TENANT = "restarted";
 test("one process is replaced by another under load: no call fails, and nothing acknowledged is lost", async () => {
 	const env = { DATABASE_URL: database.url, AUDIT_AUTO_CREATE_TENANTS: "true" };
 	const [old, next] = await Promise.all([
-		startService({ ...env, AUDIT_DRAIN_NOTICE_MS: "4000", AUDIT_DRAIN_MS: "30000" }),
+		startService({ ...env, AUDIT_DRAIN_NOTICE_MS: "6000", AUDIT_DRAIN_MS: "30000" }),
 		startService(env),
 	]);
 	const http = await startBalancer(old.httpUrl);
@@ -62,7 +62,7 @@ test("one process is replaced by another under load: no call fails, and nothing 
 	expect(await storedIds()).toEqual(new Set(loops.flatMap(({ written }) => written)));
 	for (const balancer of [http, grpc]) balancer.close();
 	expect(await next.stop()).toBe(0);
-}, 60_000);
+}, 120_000);
 
 interface Caller {
 	/** Writes an event and waits for OK. */

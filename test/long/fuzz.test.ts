@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fuzzDoors } from "../support/fuzz-doors.ts";
+import { fuzzDoors } from "../integration/bad-input/fuzz-doors.ts";
 import { FUZZ_PROPERTIES } from "../support/fuzz-properties.ts";
 
 /** 5 million made-up inputs: nine in ten for what reads them, the others through the doors of a running service. */

@@ -34,6 +34,9 @@ export class DevProcess {
 			env: {
 				HOME: process.env.HOME,
 				PATH: process.env.PATH,
+				// Which servers the suite runs on.
+				...(process.env.POSTGRES_BIN ? { POSTGRES_BIN: process.env.POSTGRES_BIN } : {}),
+				...(process.env.NATS_SERVER_BIN ? { NATS_SERVER_BIN: process.env.NATS_SERVER_BIN } : {}),
 				DATA_DIR: this.dataDir,
 				HTTP_PORT: "0",
 				GRPC_PORT: "0",

@@ -10,6 +10,7 @@ import type { TenantId } from "../../src/event/event.ts";
 import { createLogger, type Logger } from "../../src/logger.ts";
 import { type Doors, type ListenOptions, listen } from "../../src/rpc/listen.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
+import { Telemetry } from "../../src/telemetry.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts";
 
 /** The whole service in this process, on a database of its own. */
@@ -86,6 +87,7 @@ export async function startDoors(
 			return Promise.resolve(key && role && { secretHash: hashSecret(keys, key), role, tenants: "all" });
 		}, keys),
 		readiness: () => Promise.resolve({ ready: true, degraded: [] }),
+		telemetry: new Telemetry(),
 		logger: createLogger("silent") as Logger,
 		...options,
 		limits: { noticeMs: 0, drainMs: 500, ...options.limits },

@@ -9,6 +9,7 @@ import type { ChainHead } from "../../src/storage/batch.ts";
 import { type Database, openDatabase } from "../../src/storage/db.ts";
 import { Partitions } from "../../src/storage/partitions.ts";
 import { Tenants } from "../../src/storage/tenants.ts";
+import { Telemetry } from "../../src/telemetry.ts";
 
 /** The write path as server.ts joins it, without the doors. */
 export interface WritePath {
@@ -42,6 +43,8 @@ export function openWritePath(database: {
 		autoCreateTenants: database.autoCreateTenants ?? true,
 		idSecret: keys.eventIds,
 		contentMacKey: keys.contentMacs,
+		telemetry: new Telemetry(),
+		logger,
 	});
 	const close = async () => {
 		await ingest.close();

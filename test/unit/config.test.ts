@@ -63,8 +63,7 @@ describe("the configuration", () => {
 
 	test("counts and times are whole numbers within their bounds", () => {
 		expect(loadConfig({ ...enough, AUDIT_MAX_CONNECTIONS: "50", AUDIT_DRAIN_MS: "0" })).toMatchObject({
-			maxConnections: 50,
-			drainMs: 0,
+			limits: { connections: 50, drainMs: 0 },
 		});
 		for (const text of ["-1", "1.5", "1e3", "9999999999", "x"]) {
 			expect(() => loadConfig({ ...enough, AUDIT_DRAIN_NOTICE_MS: text })).toThrow(/AUDIT_DRAIN_NOTICE_MS: must be/);

@@ -1,9 +1,12 @@
+import { parse } from "yaml";
 import { SETTINGS } from "../../config.ts";
+import { METRICS } from "../../telemetry.ts";
 import { table } from "./api-reference.ts";
 
-/** The text with its tables of settings and metrics written anew, each between its markers. */
-export function withTables(text: string): string {
-	return replaceBetween(text, "settings", settingsTable());
+/** The text with its tables written anew, each between its markers. @param alerts the rules for Prometheus, as YAML */
+export function withTables(text: string, alerts: string): string {
+	const tables = { settings: settingsTable(), metrics: metricsTable(), alerts: alertsTable(alerts) };
+	return Object.entries(tables).reduce((so, [name, content]) => replaceBetween(so, name, content), text);
 }
 
 interface Setting {
@@ -23,6 +26,52 @@ function settingsTable(): string {
 			setting.doc,
 		]),
 	);
+}
+
+interface Metric {
+	readonly type: string;
+	readonly labels: Readonly<Record<string, readonly string[] | "word">>;
+	readonly help: string;
+}
+
+function metricsTable(): string {
+	const metrics: Readonly<Record<string, Metric>> = METRICS;
+	const labelText = ([name, values]: [string, readonly string[] | "word"]) =>
+		values === "word" ? name : `${name}: ${values.join(", ")}`;
+	return table(
+		["Metric", "Type", "Labels", "Meaning"],
+		Object.entries(metrics).map(([name, { type, labels, help }]) => [
+			`\`${name}\``,
+			type,
+			Object.entries(labels).map(labelText).join("; "),
+			help,
+		]),
+	);
+}
+
+interface Rule {
+	readonly alert: string;
+	readonly expr: string;
+	readonly annotations: { readonly summary: string; readonly action: string };
+}
+
+function alertsTable(yaml: string): string {
+	const { groups } = parse(yaml) as { groups: readonly { readonly rules: readonly Rule[] }[] };
+	return table(
+		["Alert", "When", "Means", "Do"],
+		groups.flatMap(({ rules }) =>
+			rules.map(({ alert, expr, annotations }) => {
+				for (const [name] of expr.matchAll(/audit_\w+/g)) mustExist(name);
+				return [alert, `\`${expr}\``, annotations.summary, annotations.action];
+			}),
+		),
+	);
+}
+
+/** An alert on a metric that is not there would never sound. */
+function mustExist(name: string): void {
+	const family = name.replace(/_(count|sum|bucket)$/, "");
+	if (!(name in METRICS) && !(family in METRICS)) throw new Error(`docs/alerts.yml names ${name}, which is no metric`);
 }
 
 function replaceBetween(text: string, name: string, content: string): string {

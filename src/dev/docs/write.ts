@@ -1,6 +1,6 @@
 /**
  * Writes the documentation that has a source elsewhere: docs/api.md and docs/openapi.json from the protos, and the tables of
- * docs/operations.md from the settings. Run by `make docs`; with --check it only tells what is not fresh, for
+ * docs/operations.md from settings, metrics and alert rules. Run by `make docs`; with --check it only tells what is not fresh, for
  * `make check`.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ const { version } = JSON.parse(read("package.json")) as { version: string };
 const files = {
 	"docs/api.md": apiReference(protos),
 	"docs/openapi.json": `${JSON.stringify(openApi(protos, version), null, "\t")}\n`,
-	"docs/operations.md": withTables(read("docs/operations.md")),
+	"docs/operations.md": withTables(read("docs/operations.md"), read("docs/alerts.yml")),
 };
 
 const stale = Object.entries(files).filter(([path, text]) => !existsSync(join(ROOT, path)) || read(path) !== text);

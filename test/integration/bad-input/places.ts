@@ -7,13 +7,15 @@ export const ELSEWHERE: Readonly<Record<number, readonly [file: string, test: st
 	5: ["rpc-transport.test.ts", '["PUT", RPC, 405]'],
 	22: ["rpc-transport.test.ts", "a caller that leaves in the middle of its body"],
 	23: ["rpc-transport.test.ts", "headers beyond the limit"],
+	24: ["rpc-connections.test.ts", "loses the connection, and nobody else notices"],
+	25: ["rpc-connections.test.ts", "that go on for ever end their connection alone"],
+	26: ["rpc-connections.test.ts", "one that says a byte now and then"],
 	33: ["rpc-transport.test.ts", "of a malformed request is refused: %j"],
-	98: ["query-search.test.ts", "a search that PostgreSQL ends for taking too long says what to change"],
+	98: ["query-search.test.ts", "that PostgreSQL ends for taking too long says what to change"],
 };
 
 /** Rows about what does not exist, and why. */
 export const NOT_YET: Readonly<Record<number, string>> = {
-	...rows([24, 25, 26], "floods and slow peers: with the bounds on connections, in rpc-hostile.test.ts"),
 	...rows([37, 38, 39, 40, 41, 42], "JWT: enters with it"),
 	45: "mTLS: enters with TLS",
 	48: "tenants cannot be suspended: enters with the tenants' service",

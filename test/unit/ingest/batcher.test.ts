@@ -9,7 +9,10 @@ function aWrite(events = 1, bytes = 100): Write {
 	return { rows, atomic: false };
 }
 
-const DONE: PromiseSettledResult<Appended> = { status: "fulfilled", value: { outcomes: [], deadLetters: [] } };
+const DONE: PromiseSettledResult<Appended> = {
+	status: "fulfilled",
+	value: { outcomes: [], deadLetters: [], newDeadLetters: [] },
+};
 
 /** A batcher whose flushes end when the test says so. */
 function held(bounds: Partial<BatcherOptions> = {}) {

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect } from "vitest";
-import { type Answer, amiss, sendConnect, sendGrpc, sendRest, wrapped } from "../integration/bad-input/doors.ts";
-import { openWorld, type World } from "../integration/bad-input/world.ts";
-import { CANARY, jsonTexts, parameters, protobufBytes, tokensLike } from "./fuzz-inputs.ts";
+import { CANARY, jsonTexts, parameters, protobufBytes, tokensLike } from "../../support/fuzz-inputs.ts";
+import { type Answer, amiss, sendConnect, sendGrpc, sendRest, wrapped } from "./doors.ts";
+import { openWorld, type World } from "./world.ts";
 
 /** What holds for every input at every door of a running service: an answer, never an internal error, never the value. */
 export interface DoorFuzz {
