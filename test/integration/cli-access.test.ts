@@ -157,7 +157,7 @@ describe("a database that is not as it must be", () => {
 		}
 	});
 
-	test("was never migrated: every command says so, also where no role was ever made", async () => {
+	test("was never migrated: every command says so, also where no role was ever made", MANY_COMMANDS, async () => {
 		const postgres = await startOwnPostgres();
 		try {
 			const base = database.url.slice(0, database.url.lastIndexOf("/"));

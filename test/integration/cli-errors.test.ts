@@ -63,20 +63,16 @@ describe("an address", () => {
 		expectAdvice(await queryAt(service.grpcUrl.replace("http:", "https:")), 1, "http:// instead of https://");
 	});
 
-	test(
-		"of whose health is asked: --url, the service with these settings, AUDIT_URL, in this order",
-		MANY_COMMANDS,
-		async () => {
-			const health = (env: Record<string, string>, ...args: string[]) => runCli(["health", ...args], env);
-			const elsewhere = { AUDIT_URL: service.httpUrl };
-			const settings = { DATABASE_URL: database.url, AUDIT_SECRET: testSecret(), HTTP_PORT: "9" };
-			expectAdvice(await health({ ...settings, ...elsewhere }), 1, "no service answers at http://127.0.0.1:9");
-			expect(await health({ ...settings }, "--url", service.httpUrl)).toMatchObject({ exitCode: 0 });
-			expect(await health(elsewhere)).toMatchObject({ exitCode: 0, stdout: "ready\n  nats: not configured\n" });
-			expectAdvice(await health({}), 1, "no service found", "`make run`", "AUDIT_URL");
-			expectAdvice(await health({}, "--url", "localhost:8080"), 2, "--url must look like");
-		},
-	);
+	test("whose health is asked for: --url, the settings, AUDIT_URL", MANY_COMMANDS, async () => {
+		const health = (env: Record<string, string>, ...args: string[]) => runCli(["health", ...args], env);
+		const elsewhere = { AUDIT_URL: service.httpUrl };
+		const settings = { DATABASE_URL: database.url, AUDIT_SECRET: testSecret(), HTTP_PORT: "9" };
+		expectAdvice(await health({ ...settings, ...elsewhere }), 1, "no service answers at http://127.0.0.1:9");
+		expect(await health({ ...settings }, "--url", service.httpUrl)).toMatchObject({ exitCode: 0 });
+		expect(await health(elsewhere)).toMatchObject({ exitCode: 0, stdout: "ready\n  nats: not configured\n" });
+		expectAdvice(await health({}), 1, "no service found", "`make run`", "AUDIT_URL");
+		expectAdvice(await health({}, "--url", "localhost:8080"), 2, "--url must look like");
+	});
 
 	test("either port of the service is right", MANY_COMMANDS, async () => {
 		for (const url of [service.httpUrl, service.grpcUrl]) {

@@ -36,7 +36,7 @@ beforeAll(async () => {
 	);
 	chmodSync(join(folder, "auditlog"), 0o755);
 	env = { PATH: `${folder}:${process.env.PATH}`, DATA_DIR: run.dataDir };
-});
+}, 120_000);
 
 afterAll(async () => {
 	run.child.kill("SIGTERM");
@@ -82,7 +82,7 @@ function production() {
 	return { DATABASE_URL: dev.database_url, AUDIT_SECRET: secret, HTTP_PORT: "0", GRPC_PORT: "0" };
 }
 
-test("every help text ends with two to four examples, and each of them works", { timeout: 180_000 }, async () => {
+test("every help text ends with two to four examples, and each of them works", { timeout: 240_000 }, async () => {
 	const commands = (await everyCommand()).map(({ path }) => path);
 	for (const path of commands) {
 		const examples = await examplesOf(path);
