@@ -1,5 +1,7 @@
 import type { Command } from "commander";
 import { isTenantId } from "../event/admit.ts";
+import { LIMITS } from "../event/limits.ts";
+import { faultOfText } from "../event/text.ts";
 import { createLogger } from "../logger.ts";
 import { openDatabase } from "../storage/db.ts";
 import { listTenants, type TenantInfo } from "../storage/list-tenants.ts";
@@ -31,6 +33,8 @@ function defineCreate(command: Command, commandLine: CommandLine): void {
 		.addHelpText("after", `\nA tenant that exists is left as it is. ${NEEDS}`)
 		.action(async (id: string, { name = id }: { name?: string }) => {
 			if (!isTenantId(id)) throw new UsageError("a tenant id is 1 to 128 of A-Z a-z 0-9 . _ : -");
+			const fault = name === "" ? "must not be empty" : faultOfText(name, LIMITS.nameBytes);
+			if (fault) throw new UsageError(`--name ${fault}`);
 			const isNew = await asOwner(commandLine.env, (owner) =>
 				withTenants(owner, async (tenants) => {
 					if (await tenants.exists(id)) return false;

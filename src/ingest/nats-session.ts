@@ -86,11 +86,6 @@ export class Session {
 		this.#pull.more();
 	}
 
-	/** The server's version. */
-	get server(): string | undefined {
-		return this.#nc.info?.version;
-	}
-
 	/** Pulls if there is room. */
 	more(): void {
 		this.#pull.more();

@@ -17,6 +17,7 @@ import { findLetter, type LetterState, type RedrivenEvent, type StoredLetter } f
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
 import { checkTime } from "./filter.ts";
 import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
+import { rethrowTooSlow } from "./search.ts";
 
 export interface LetterQueryOptions {
 	readonly db: Database;
@@ -41,7 +42,7 @@ export class LetterQuery {
 		this.#pageTokenKey = pageTokenKey;
 	}
 
-	/** One page. @throws AuditError invalid_argument with every violation, unavailable */
+	/** One page. @throws AuditError invalid_argument with every violation, deadline_exceeded, unavailable */
 	async list(request: Omit<ListDeadLettersRequest, "$typeName">, scope: LetterScope): Promise<LetterPage> {
 		const { pageToken } = request;
 		const filter = parseFilter(request, scope);
@@ -71,17 +72,19 @@ export class LetterQuery {
 	async #search(filter: LetterFilter, scope: LetterScope, after: LetterKey | undefined): Promise<SummaryRow[]> {
 		const time = (micros: Micros | undefined) => (micros === undefined ? null : rfc3339(micros));
 		const { rows } = await inLetters(this.#db, scope, (client) =>
-			client.query<SummaryRow>(SEARCH, [
-				filter.tenantId ?? null,
-				filter.state ?? null,
-				filter.reasons ?? null,
-				time(filter.receivedAfter),
-				time(filter.receivedBefore),
-				after?.streamCreated ?? null,
-				after?.streamSeq ?? null,
-				after?.position ?? null,
-				filter.pageSize + 1,
-			]),
+			client
+				.query<SummaryRow>(SEARCH, [
+					filter.tenantId ?? null,
+					filter.state ?? null,
+					filter.reasons ?? null,
+					time(filter.receivedAfter),
+					time(filter.receivedBefore),
+					after?.streamCreated ?? null,
+					after?.streamSeq ?? null,
+					after?.position ?? null,
+					filter.pageSize + 1,
+				])
+				.catch(rethrowTooSlow),
 		);
 		return rows;
 	}

@@ -78,7 +78,7 @@ function placeOf(row: FoundRow | undefined): Cursor | undefined {
 }
 
 /** PostgreSQL's own time limit for one statement: the database is well, the search is too wide for what it seeks. */
-function rethrowTooSlow(error: unknown): never {
+export function rethrowTooSlow(error: unknown): never {
 	if (!(error instanceof pg.DatabaseError) || error.code !== "57014") throw error;
 	throw new AuditError("deadline_exceeded", "the search took too long; give a shorter time range or other filters", {
 		reason: "SEARCH_TOO_SLOW",

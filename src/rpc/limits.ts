@@ -1,3 +1,5 @@
+import type { RpcName } from "../auth/permissions.ts";
+
 /** The bounds of the RPC and REST doors. */
 export const RPC_LIMITS = {
 	/** One request, after decompression: a batch's limit. */
@@ -70,10 +72,29 @@ export function deadlineOf(rpc: string, { writeMs, readMs }: DoorLimits): number
 	return isWrite(rpc) ? writeMs : readMs;
 }
 
-/** What an answer may become. A write's is no larger than its request, which is counted until the answer is read. */
+const SMALL_ANSWER = 512 * 1024;
+
+/**
+ * What an answer may become. A write's is no larger than its request, which is counted until the answer is read. An RPC
+ * that is missing here does not compile.
+ */
+const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
+	writeEvent: 0,
+	batchWrite: 0,
+	query: RPC_LIMITS.answerBytes,
+	getEvent: SMALL_ANSWER,
+	// 200 letters, each with up to 1,000 characters of what was published.
+	listDeadLetters: RPC_LIMITS.answerBytes,
+	// A body may have 1 MiB, and a third more in JSON.
+	getDeadLetter: RPC_LIMITS.answerBytes,
+	// The events, or all that is wrong, of 100 letters.
+	redriveDeadLetters: RPC_LIMITS.answerBytes,
+	discardDeadLetters: SMALL_ANSWER,
+};
+
+/** @param rpc its name; also that of one which needs no key, as health checks do */
 export function answerBytesOf(rpc: string): number {
-	if (isWrite(rpc)) return 0;
-	return rpc === "query" ? RPC_LIMITS.answerBytes : 512 * 1024;
+	return (ANSWER_BYTES as Readonly<Record<string, number>>)[rpc] ?? SMALL_ANSWER;
 }
 
 function isWrite(rpc: string): boolean {

@@ -131,7 +131,14 @@ describe("tenants", () => {
 		},
 	);
 
-	test("an id that is none is refused: exit code 2", async () => {
+	test("an id or a name that cannot be one is refused: exit code 2", async () => {
+		for (const name of ["", "x".repeat(1_025)]) {
+			expect(await owner("tenant", "create", "hooli", "--name", name)).toMatchObject({
+				exitCode: 2,
+				stdout: "",
+				stderr: expect.stringMatching(/^error: --name must not be /),
+			});
+		}
 		expect(await owner("tenant", "create", "a b")).toMatchObject({
 			exitCode: 2,
 			stderr: expect.stringContaining("1 to 128"),

@@ -8,6 +8,7 @@ import { type Event, EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
 import { type LetterService, startLetterService } from "../support/letter-service.ts";
 import { eventMessage, type Outgoing, untilDrained } from "../support/nats-client.ts";
 import { createKey } from "../support/rpc-service.ts";
+import { waitFor } from "../support/services.ts";
 import { anEvent } from "../support/write-path.ts";
 
 let service: LetterService;
@@ -140,6 +141,27 @@ describe("a dead letter", () => {
 		expect(await codeOf(service.operator.listDeadLetters({ filter, pageToken }))).toBe("invalid_argument");
 		expect(await codeOf(other.listDeadLetters({ pageToken }))).toBe("invalid_argument");
 		expect(await codeOf(service.operator.listDeadLetters({ pageToken: `${pageToken}A` }))).toBe("invalid_argument");
+	});
+
+	test("a list that PostgreSQL ends for taking too long says what to change", async () => {
+		const { admin } = service;
+		await admin.query("BEGIN");
+		await admin.query("LOCK TABLE audit.dead_letters IN ACCESS EXCLUSIVE MODE");
+		const refused = expect(service.operator.listDeadLetters({}).catch(toAuditError)).resolves.toMatchObject({
+			code: "deadline_exceeded",
+			reason: "SEARCH_TOO_SLOW",
+		});
+		// The server's own limit ends a statement just as this does.
+		await waitFor(async () => {
+			// Or a transaction sees for ever who was active when it first looked.
+			await admin.query("SELECT pg_stat_clear_snapshot()");
+			const { rows } = await admin.query(
+				"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'audit_reader' AND datname = current_database() AND wait_event_type = 'Lock'",
+			);
+			return rows.length;
+		});
+		await admin.query("ROLLBACK");
+		await refused;
 	});
 
 	test("requests that make no sense are refused with every violation", async () => {

@@ -1,9 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type AuditClient, createAuditClient } from "../../src/client/index.ts";
+import { type AuditClient, createAuditClient, createDeadLetterClient } from "../../src/client/index.ts";
 import type { Nats } from "../../src/dev/nats.ts";
 import type { Postgres } from "../../src/dev/postgres.ts";
+import type { TenantId } from "../../src/event/event.ts";
+import { microsOf } from "../../src/event/time.ts";
+import { DeadLetterState, RedriveOutcome } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
+import { letterId } from "../../src/storage/dead-letters.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { createManagedDatabase } from "../support/managed-postgres.ts";
 import { type NatsClient, openNatsClient, untilDrained } from "../support/nats-client.ts";
@@ -145,6 +149,48 @@ describe("writing", () => {
 			{ tenant_id: "acme", reason: "INVALID_EVENT" },
 		]);
 	});
+});
+
+test("dead letters are seen, redriven and discarded by the operators of their tenants, who see no others", async () => {
+	const path = openWritePath({ databaseUrl: env["DATABASE_URL"] ?? "", secret: testSecret() });
+	const letterOf = (tenant: string, seq: bigint) => ({
+		streamCreated: new Date("2026-01-31T12:00:00Z"),
+		streamSeq: seq,
+		position: 0,
+		subject: `audit.events.${tenant}`,
+		headers: {},
+		body: Buffer.from(JSON.stringify({ action: "by.letter", actor: { id: "u" } })),
+		isPart: false,
+		publishedAt: microsOf({ ...occurredAt, $typeName: "google.protobuf.Timestamp" }),
+		tenantId: tenant as TenantId,
+		reason: "INVALID_EVENT",
+		message: "as it was",
+		violations: [],
+	});
+	const letters = [letterOf("acme", 1n), letterOf("acme", 2n), letterOf("globex", 3n)];
+	await path.appender.append([{ rows: [], atomic: false, deadLetters: letters }]);
+	await path.close();
+	const [one, two, ofGlobex] = letters.map(letterId) as [string, string, string];
+
+	const acme = createDeadLetterClient({ url: service.httpUrl, key: keys.acme });
+	const redriven = await acme.redriveDeadLetters({ ids: [one] });
+	expect(redriven.results).toMatchObject([{ outcome: RedriveOutcome.STORED, events: [{ tenantId: "acme" }] }]);
+	const again = await acme.redriveDeadLetters({ ids: [one] });
+	expect(again.results).toMatchObject([{ outcome: RedriveOutcome.DUPLICATE }]);
+	const discarded = await acme.discardDeadLetters({ ids: [two], reason: "a test" });
+	expect(discarded.results).toMatchObject([{ state: DeadLetterState.DISCARDED, changed: true }]);
+	await expect(acme.redriveDeadLetters({ ids: [ofGlobex] })).rejects.toThrow(/not_found/);
+
+	const { deadLetters } = await acme.listDeadLetters({ filter: { reasons: ["INVALID_EVENT"] } });
+	expect(new Set(deadLetters.map(({ tenantId }) => tenantId))).toEqual(new Set(["acme"]));
+	const states = new Map(deadLetters.map(({ id, state }) => [id, state]));
+	expect([states.get(one), states.get(two)]).toEqual([DeadLetterState.REDRIVEN, DeadLetterState.DISCARDED]);
+	const { events } = await clientOf("acme").query({ actions: ["by.letter", "audit.dead_letters.*"] });
+	expect(events.map(({ action }) => action).sort()).toEqual([
+		"audit.dead_letters.discarded",
+		"audit.dead_letters.redriven",
+		"by.letter",
+	]);
 });
 
 test("BYPASSRLS taken away while the service runs costs one refusal; the next try is stored by INSERT", async () => {
