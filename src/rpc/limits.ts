@@ -73,7 +73,8 @@ export function deadlineOf(rpc: string, { writeMs, readMs }: DoorLimits): number
 /** What an answer may become. A write's is no larger than its request, which is counted until the answer is read. */
 export function answerBytesOf(rpc: string): number {
 	if (isWrite(rpc)) return 0;
-	return rpc === "query" ? RPC_LIMITS.answerBytes : 512 * 1024;
+	// One event. A dead letter has the whole message and what is wrong with it.
+	return rpc === "getEvent" ? 512 * 1024 : RPC_LIMITS.answerBytes;
 }
 
 function isWrite(rpc: string): boolean {
