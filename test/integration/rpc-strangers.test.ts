@@ -36,7 +36,7 @@ function call(session: ClientHttp2Session, path: string, headers = {}): ClientHt
 
 describe("callers without a key", () => {
 	test("do not keep others from asking for the service's health by not reading what it is", async () => {
-		const doors = await doorsWith({ limits: { stalledMs: 600_000, readMs: 2_000 } });
+		const doors = await doorsWith({ limits: { stalledMs: 600_000, readMs: 10_000 } });
 		const session = openSession(doors.grpcUrl, { initialWindowSize: 0 });
 		await once(session, "remoteSettings");
 		for (let i = 0; i < 100; i++) call(session, "/grpc.health.v1.Health/Check").end("{}");
