@@ -61,11 +61,19 @@ async function versionOf(db: Database): Promise<string> {
 	return rows[0]?.server_version.split(" ")[0] ?? "";
 }
 
-/** Asks until there is an answer, and no more then; "" meanwhile. */
+/** Asks until there is an answer, one question at a time, and no more then; "" meanwhile. */
 function onceKnown(ask: () => Promise<string>): () => Promise<string> {
 	let known = "";
+	let asking: Promise<void> | undefined;
+	const askOnce = async () => {
+		known = await ask().catch(() => "");
+		asking = undefined;
+	};
 	return async () => {
-		known ||= await Promise.race([ask().catch(() => ""), sleep(VERSION_MS, "", { ref: false })]);
+		if (known === "") {
+			asking ??= askOnce();
+			await Promise.race([asking, sleep(VERSION_MS, undefined, { ref: false })]);
+		}
 		return known;
 	};
 }

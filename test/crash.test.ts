@@ -157,7 +157,7 @@ test("while PostgreSQL stands still no write is answered OK and nothing is ackno
 	await untilStored(20);
 	const { rows } = await admin.query("SELECT count(*)::int AS n FROM audit.events WHERE id = ANY($1)", [ids]);
 	expect(rows[0].n).toBe(5);
-}, 120_000);
+}, 240_000);
 
 test("killed between COMMIT and acknowledgement, the service finds the redelivered messages stored, once", async () => {
 	// The tenant is there already: the next COMMIT is that of messages.
@@ -176,7 +176,7 @@ test("killed between COMMIT and acknowledgement, the service finds the redeliver
 		deadlineMs: 90_000,
 		what: "all acknowledgements",
 	});
-}, 200_000);
+}, 240_000);
 
 test("a nats-server killed during a drain and started again: each message is stored once", async () => {
 	const { port } = nats;
@@ -189,7 +189,7 @@ test("a nats-server killed during a drain and started again: each message is sto
 	expect((await storedNumbers()).events).toBeLessThan(DRAIN);
 	nats = await startOwnNats({ dataDir: dirs.nats, port });
 	await untilStored(DRAIN);
-}, 120_000);
+}, 240_000);
 
 test("a PostgreSQL restarted during a drain: each message is stored once", async () => {
 	const { port } = postgres;
@@ -203,7 +203,7 @@ test("a PostgreSQL restarted during a drain: each message is stored once", async
 	expect((await storedNumbers()).events).toBeLessThan(DRAIN);
 	await untilStored(DRAIN);
 	expect(await write(randomUUID())).toBe(200);
-}, 120_000);
+}, 240_000);
 
 test("a connection that breaks while a search waits for an answer fails that search and nothing else", async () => {
 	expect(await write(randomUUID())).toBe(200);
@@ -220,7 +220,7 @@ test("a connection that breaks while a search waits for an answer fails that sea
 	expect((await waiting).status).toBe(503);
 	await admin.query("COMMIT");
 	expect((await search()).status).toBe(200);
-}, 60_000);
+}, 240_000);
 
 test("without NATS the synchronous door serves, and the NATS door comes back by itself", async () => {
 	const { port } = nats;
@@ -235,7 +235,7 @@ test("without NATS the synchronous door serves, and the NATS door comes back by 
 	nats = await startOwnNats({ dataDir: dirs.nats, port });
 	await publish(10, numbered);
 	await untilStored(10);
-}, 60_000);
+}, 240_000);
 
 test("a poison message among good ones is dead-lettered alone, with its reason", async () => {
 	await publish(100, (i) => (i === 41 ? { action: "NOT AN ACTION", actor: { id: "n-41" } } : numbered(i)));
@@ -253,4 +253,4 @@ test("a poison message among good ones is dead-lettered alone, with its reason",
 			body: JSON.stringify({ action: "NOT AN ACTION", actor: { id: "n-41" } }),
 		},
 	]);
-}, 60_000);
+}, 240_000);

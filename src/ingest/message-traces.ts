@@ -11,7 +11,7 @@ export function startMessageTraces(items: readonly { readonly origin: Origin }[]
 	const traces: Trace[] = [];
 	let last: Origin["headers"] | undefined;
 	for (const { origin } of items) {
-		const { headers, subject, streamSeq } = origin;
+		const { headers, streamSeq } = origin;
 		// The events of one message share its headers.
 		if (headers === last) continue;
 		last = headers;
@@ -23,7 +23,8 @@ export function startMessageTraces(items: readonly { readonly origin: Origin }[]
 		};
 		const trace = startMessageTrace(read, {
 			"messaging.system": "nats",
-			"messaging.destination.name": subject,
+			// Not the subject: it names a tenant.
+			"messaging.destination.name": "audit.events",
 			"messaging.message.id": streamSeq.toString(),
 		});
 		if (trace) traces.push(trace);

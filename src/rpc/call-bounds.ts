@@ -32,7 +32,7 @@ export class CallBounds {
 	readonly #call: Call;
 	#taken = 0;
 	#takenForAnswer = 0;
-	#isOver = false;
+	readonly #over = new AbortController();
 	#abandonBody = () => {};
 
 	constructor(request: NodeRequest, response: NodeResponse, call: Call, bounds: { ms: number; budgets: Budgets }) {
@@ -53,9 +53,9 @@ export class CallBounds {
 	async roomForAnswer(bytes: number): Promise<void> {
 		if (bytes === 0) return;
 		const payer = payerOf(this.#call);
-		await this.#budgets.answers.takeLater(payer, bytes);
+		const taken = await this.#budgets.answers.takeLater(payer, bytes, this.#over.signal);
 		if (this.#isOver) {
-			this.#budgets.answers.giveBack(payer, bytes);
+			if (taken) this.#budgets.answers.giveBack(payer, bytes);
 			throw callerLeft();
 		}
 		this.#takenForAnswer += bytes;
@@ -110,6 +110,10 @@ export class CallBounds {
 		}
 	}
 
+	get #isOver(): boolean {
+		return this.#over.signal.aborted;
+	}
+
 	/** @param bytes what the call takes in all */
 	#take(bytes: number): void {
 		if (!this.#budgets.requests.take(payerOf(this.#call), bytes - this.#taken)) throw overloaded();
@@ -118,7 +122,7 @@ export class CallBounds {
 
 	#end(): void {
 		if (this.#isOver) return;
-		this.#isOver = true;
+		this.#over.abort();
 		this.#abandonBody();
 		const { requests, answers } = this.#budgets;
 		if (this.#taken > 0) requests.giveBack(payerOf(this.#call), this.#taken);

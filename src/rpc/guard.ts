@@ -1,4 +1,3 @@
-import { constants } from "node:http2";
 import { AuditError } from "../errors.ts";
 import { describeError, type Logger } from "../logger.ts";
 import type { Telemetry } from "../telemetry.ts";
@@ -7,6 +6,7 @@ import { type Call, type NodeRequest, type NodeResponse, type Route, startCall }
 import { measureEnd } from "./call-end.ts";
 import { sourceOf } from "./connections.ts";
 import { asAuditError, overloaded } from "./errors.ts";
+import { refuseStream } from "./http2-session.ts";
 import { RPC_LIMITS } from "./limits.ts";
 import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
@@ -49,9 +49,9 @@ export function guard(
 			measureEnd(call, failure, telemetry);
 		});
 		try {
+			response.setHeader("x-request-id", call.requestId);
 			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
 			endWithAnswer(request, response, stalledMs);
-			response.setHeader("x-request-id", call.requestId);
 			if (headerBytes(request) > RPC_LIMITS.headerBytes) {
 				const tooLarge = { status: 431 };
 				return void sendError(request, response, call, headersTooLarge(), tooLarge).catch(fail);
@@ -79,8 +79,7 @@ function refuseUnseen(request: NodeRequest, response: NodeResponse, call: Call):
 	const error = overloaded();
 	if (!("stream" in response)) return refuse(request, response, call, error);
 	call.failure = { code: error.code, reason: error.reason };
-	// Says that nothing was done, so that every client may try again.
-	response.stream.close(constants.NGHTTP2_REFUSED_STREAM);
+	refuseStream(response.stream);
 }
 
 /** Node bounds them itself, over HTTP/2 not before the peer has acknowledged the settings. */

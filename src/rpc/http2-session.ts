@@ -57,6 +57,14 @@ function endWhenGone(session: ServerHttp2Session, socket: Socket, { pingMs, pong
 	});
 }
 
+const refusedByUs = new WeakSet<ServerHttp2Stream>();
+
+/** Turns a call away: nothing was done, so that every client may try again. */
+export function refuseStream(stream: ServerHttp2Stream): void {
+	refusedByUs.add(stream);
+	stream.close(constants.NGHTTP2_REFUSED_STREAM);
+}
+
 /** Counts the calls that their caller cancelled as soon as it had begun them. Others were bounded by their number. */
 function endAfterResets(session: ServerHttp2Session): void {
 	let tokens: number = RESET_LIMITS.burst;
@@ -66,7 +74,9 @@ function endAfterResets(session: ServerHttp2Session): void {
 		// Not at "aborted": that may have come before we hear of the call.
 		stream.once("close", () => {
 			const now = performance.now();
-			if (!stream.aborted || session.destroyed || now - begunAt > 1_000) return;
+			// Its code does not tell who ended it.
+			if (!stream.aborted || refusedByUs.has(stream)) return;
+			if (session.destroyed || now - begunAt > 1_000) return;
 			tokens = Math.min(RESET_LIMITS.burst, tokens + ((now - countedAt) / 1_000) * RESET_LIMITS.perSecond) - 1;
 			countedAt = now;
 			if (tokens < 0) session.destroy(new Error("too many cancelled calls"), constants.NGHTTP2_ENHANCE_YOUR_CALM);

@@ -10,7 +10,7 @@ import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError, malformedRequest } from "./errors.ts";
 import { answerBytesOf } from "./limits.ts";
 import { bodyKey, findMalformedIn } from "./malformed.ts";
-import { isOpen } from "./open-services.ts";
+import { isOpen, nameOf } from "./open-services.ts";
 import { untilStopped } from "./until-stopped.ts";
 
 /**
@@ -30,7 +30,7 @@ export function requestGate(authenticator: Authenticator) {
 	return async (context: HandlerContext): Promise<void> => {
 		const call = context.values.get(callKey);
 		if (!call) throw new Error("a call reached the gate without its context");
-		call.name = isOpen(context.service) ? `${context.service.typeName}/${context.method.name}` : context.method.name;
+		call.name = nameOf(context);
 		call.protocol = context.protocolName;
 		call.isStream = context.method.methodKind !== "unary";
 		// Connect hands every error to `abort` before it writes it to the response, whatever the protocol.
@@ -90,7 +90,8 @@ function endInTime(next: Parameters<Interceptor>[0]): ReturnType<Interceptor> {
 		const bounds = request.contextValues.get(boundsKey);
 		if (!bounds || request.stream) return next(request);
 		const answer = async () => {
-			await bounds.roomForAnswer(answerBytesOf(request.method.localName));
+			// What needs no key is answered in a few bytes, and must not wait for what strangers leave unread.
+			if (!isOpen(request.service)) await bounds.roomForAnswer(answerBytesOf(request.method.localName));
 			return next(request);
 		};
 		return bounds.inTime(answer());

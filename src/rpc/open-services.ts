@@ -1,4 +1,4 @@
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
@@ -12,6 +12,11 @@ const OPEN: ReadonlySet<string> = new Set([Health, ServerReflection, ServerRefle
 /** Whether a service needs no key: it tells nothing of any tenant. */
 export function isOpen(service: DescService): boolean {
 	return OPEN.has(service.typeName);
+}
+
+/** What an RPC is called in logs, metrics and traces. */
+export function nameOf({ service, method }: { service: DescService; method: DescMethod }): string {
+	return isOpen(service) ? `${service.typeName}/${method.name}` : method.name;
 }
 
 /** One message of a request to them: a name. They need no key, so they get no room either. */

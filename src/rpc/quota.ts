@@ -26,10 +26,23 @@ export class Quota {
 		return true;
 	}
 
-	/** Takes as soon as there is room. Who waits longest is served first, but holds up nobody who has room. */
-	async takeLater(holder: string, amount: number): Promise<void> {
-		if (this.take(holder, amount)) return;
-		await new Promise<void>((grant) => this.#waiting.add({ holder, amount, grant }));
+	/**
+	 * Takes as soon as there is room. Who waits longest is served first, but holds up nobody who has room.
+	 *
+	 * @param leaving aborted when nobody waits any more: those who gave up must not be kept until there is room
+	 * @returns whether it was taken
+	 */
+	async takeLater(holder: string, amount: number, leaving?: AbortSignal): Promise<boolean> {
+		if (leaving?.aborted) return false;
+		if (this.take(holder, amount)) return true;
+		return new Promise((resolve) => {
+			const waiter = { holder, amount, grant: () => resolve(true) };
+			this.#waiting.add(waiter);
+			const leave = () => {
+				if (this.#waiting.delete(waiter)) resolve(false);
+			};
+			leaving?.addEventListener("abort", leave, { once: true });
+		});
 	}
 
 	giveBack(holder: string, amount: number): void {

@@ -1,6 +1,7 @@
 import { type AnyDesc, type DescExtension, type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { AuditError } from "../errors.ts";
 import type { ServerReflectionRequest } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import type { ServerReflectionRequest as AlphaRequest } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
@@ -12,6 +13,9 @@ type Answer =
 	| { case: "listServicesResponse"; value: { service: { name: string }[] } }
 	| { case: "errorResponse"; value: { errorCode: number; errorMessage: string } };
 
+/** A stream needs no key and may stay: so few that the calls of all others have room, and their answers no great size. */
+const STREAMS = 100;
+
 /** gRPC's numbers, as `ErrorResponse` wants them. */
 const STATUS = { invalidArgument: 3, notFound: 5 } as const;
 
@@ -22,17 +26,33 @@ const STATUS = { invalidArgument: 3, notFound: 5 } as const;
 export class ReflectionService {
 	readonly #services: () => readonly DescService[];
 	#index: Index | undefined;
+	#streams = 0;
 
 	/** @param services those that are served, known once all are added */
 	constructor(services: () => readonly DescService[]) {
 		this.#services = services;
 	}
 
-	/** One stream: a file that was sent on it is not sent again along with another. */
+	/**
+	 * One stream: a file that was sent on it is not sent again along with another.
+	 *
+	 * @throws AuditError `resource_exhausted`
+	 */
 	async *answers<Q extends Question>(questions: AsyncIterable<Q>) {
-		const sent = new Set<string>();
-		for await (const question of questions) {
-			yield { validHost: question.host, originalRequest: question, messageResponse: this.#answer(question, sent) };
+		if (this.#streams >= STREAMS) {
+			throw new AuditError("resource_exhausted", "too many callers ask for the services there are; try again", {
+				reason: "TOO_MANY_STREAMS",
+				retryAfterMs: 1_000,
+			});
+		}
+		this.#streams += 1;
+		try {
+			const sent = new Set<string>();
+			for await (const question of questions) {
+				yield { validHost: question.host, originalRequest: question, messageResponse: this.#answer(question, sent) };
+			}
+		} finally {
+			this.#streams -= 1;
 		}
 	}
 

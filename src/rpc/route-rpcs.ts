@@ -21,7 +21,7 @@ import { asConnectError } from "./errors.ts";
 import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
-import { addOpenServices, isOpen, OPEN_REQUEST_BYTES } from "./open-services.ts";
+import { addOpenServices, isOpen, nameOf, OPEN_REQUEST_BYTES } from "./open-services.ts";
 import { sendError } from "./rest-response.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
@@ -89,9 +89,9 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 		});
 		return handler({ ...universal, url, body }).then((result) => {
 			const { status } = result;
-			if (status !== 405 && status !== 415) return universalResponseToNodeResponse(result, response);
+			if (status !== 405 && status !== 415 && status !== 505) return universalResponseToNodeResponse(result, response);
 			// Not yet an RPC, and nothing that Connect puts a body to.
-			call.name = handler.method.name;
+			call.name = nameOf(handler);
 			const headers: Record<string, string> = status === 405 ? { allow: handler.allowedMethods.join(", ") } : {};
 			return sendError(request, response, call, NOT_AN_RPC[status], { status, headers });
 		});
@@ -105,6 +105,7 @@ const NOT_AN_RPC = {
 	415: new AuditError("invalid_argument", "the content type must be one of Connect, gRPC or gRPC-Web", {
 		reason: "UNSUPPORTED_MEDIA_TYPE",
 	}),
+	505: new AuditError("invalid_argument", "streams in both directions need HTTP/2", { reason: "HTTP2_REQUIRED" }),
 } as const;
 
 /** Each RPC with a JSON codec that names everything wrong with its request: Connect's own names the first thing only. */

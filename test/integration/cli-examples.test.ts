@@ -112,7 +112,7 @@ async function servesAndStops(line: string): Promise<void> {
 	let output = "";
 	for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
 	const closed = once(child, "close");
-	await waitFor(() => output.includes('"listening"') || child.exitCode !== null, { deadlineMs: 30_000, what: line });
+	await waitFor(() => output.includes('"listening"') || child.exitCode !== null, { deadlineMs: 60_000, what: line });
 	child.kill("SIGTERM");
 	await closed;
 	expect(child.exitCode, output).toBe(0);

@@ -116,7 +116,7 @@ describe("against the service", () => {
 			const client = createAuditClient({ url: ${JSON.stringify(service.grpcUrl)}, key: ${JSON.stringify(key)} });
 			const { eventId } = await client.writeEvent({ event: { tenantId: "acme", action: "a", actor: { id: "a" } } });
 			console.log("Event registered:", eventId);`;
-		const run = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], { timeout: 10_000 });
+		const run = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], { timeout: 60_000 });
 		expect((await run).stdout).toMatch(/^Event registered: [0-9a-f-]{36}\n$/);
 	});
 });
@@ -165,7 +165,8 @@ describe("against a server that turns it away", () => {
 		using server = await flaky([retryIn(RESOURCE_EXHAUSTED, 400)]);
 		const begun = performance.now();
 		await server.client.writeEvent({ event: { action: "a" } });
-		expect(performance.now() - begun).toBeGreaterThanOrEqual(400);
+		// A timer may come a millisecond early.
+		expect(performance.now() - begun).toBeGreaterThanOrEqual(398);
 	});
 
 	test("the events of a batch get ids of their own, in order; those that have one keep it", async () => {

@@ -196,7 +196,7 @@ describe("what docker compose up would run", () => {
 			{ ...user, command: program(["serve"]), cwd: join(image.root, image.workdir) },
 		);
 		// Ready, and nothing is amiss: the service has learnt from this very configuration that NATS syncs.
-		await waitFor(async () => (await health(ports)).stdout === "ready\n", { deadlineMs: 20_000 });
+		await waitFor(async () => (await health(ports)).stdout === "ready\n");
 		await publishAsGateway();
 		const search = `${service.httpUrl}/v1/audit/events?tenant_id=acme&actions=invoice.approved`;
 		const headers = { authorization: `Bearer ${key.stdout.trim()}` };

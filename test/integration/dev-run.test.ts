@@ -10,7 +10,7 @@ import { isRunning } from "../../src/dev/process-info.ts";
 import { DevProcess, endRuns } from "../support/dev-process.ts";
 import { ownDirectory, startOwnNats, startOwnPostgres, waitFor } from "../support/services.ts";
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 
 afterEach(endRuns);
 

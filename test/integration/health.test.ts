@@ -33,6 +33,7 @@ function watch(baseUrl: string, name = "") {
 
 const SERVICES = [
 	"audit.v1.AuditService",
+	"audit.v1.DeadLetterService",
 	"grpc.health.v1.Health",
 	"grpc.reflection.v1.ServerReflection",
 	"grpc.reflection.v1alpha.ServerReflection",
@@ -71,7 +72,7 @@ test("health follows readiness, and who watches is told of every change, after a
 	const doors = await startDoors({
 		readiness: () => Promise.resolve({ ready, degraded: [] }),
 		query: { search: never, get: never },
-		limits: { stalledMs: 100, readMs: 300 },
+		limits: { stalledMs: 100, readMs: 3_000 },
 	});
 	const watchers = Array.from({ length: 20 }, (_, i) => watch(i % 2 ? doors.httpUrl : doors.grpcUrl));
 	const all = (...statuses: Status[]) =>

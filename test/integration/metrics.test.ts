@@ -158,7 +158,7 @@ describe("the counters move by exactly what was written", () => {
 		// A consumer of the same name begins at the first message: all are delivered again.
 		await producer.jsm.consumers.delete("AUDIT", "audit-writer");
 		const duplicates = 'audit_events_duplicate_total{door="nats"}';
-		await waitFor(async () => (await since())[duplicates], { deadlineMs: 20_000, what: "a redelivery" });
+		await waitFor(async () => (await since())[duplicates], { what: "a redelivery" });
 		await waitFor(async () => (await producer.progress()).unacknowledged === 0, { what: "acknowledgements" });
 		expect(await since()).toEqual({ ...written, [duplicates]: 25, 'audit_events_accepted_total{door="nats"}': 50 });
 	});
@@ -177,7 +177,7 @@ describe("the counters move by exactly what was written", () => {
 		expect(now.get("audit_nats_held_messages")).toBe(3);
 		expect(now.get("audit_nats_oldest_seconds")).toBeGreaterThan(0);
 		const ackPending = async () => (await scrape(server.httpUrl)).get("audit_nats_ack_pending") === 3;
-		await waitFor(ackPending, { deadlineMs: 15_000, what: "a look at the consumer" });
+		await waitFor(ackPending, { what: "a look at the consumer" });
 
 		await admin.query("GRANT INSERT ON audit.events TO audit_writer");
 		for (const event of events) await client.writeEvent({ event });
@@ -312,7 +312,7 @@ test("messages that wait in the stream are seen, also by a service that was away
 	const pending = async () => (await scrape(server.httpUrl)).get("audit_nats_consumer_pending");
 	await waitFor(async () => (await pending()) === 4, { what: "the messages" });
 	await untilDrained(producer);
-	await waitFor(async () => (await pending()) === 0, { deadlineMs: 15_000, what: "another look" });
+	await waitFor(async () => (await pending()) === 0, { what: "another look" });
 });
 
 test("what calls wait with can be seen while they wait: bytes of requests in flight", async () => {

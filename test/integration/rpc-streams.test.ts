@@ -32,7 +32,7 @@ afterEach(async () => {
 const Streams = describeStreams();
 
 /** Short, and yet time enough for a busy machine to get the request through. */
-const SHORT = { readMs: 1_000, stalledMs: 500, idleMs: 2_000 };
+const SHORT = { readMs: 3_000, stalledMs: 500, idleMs: 4_000 };
 
 describe.each(["Connect", "gRPC"])("a stream over %s", (protocol) => {
 	test("may be silent for longer than any call may take, and go on then", async () => {

@@ -137,7 +137,7 @@ describe("a write is one trace, from the caller's span to the batch its event is
 			remoteParent: true,
 			traceState: "vendor=opaque",
 			failed: false,
-			attributes: { "messaging.system": "nats", "messaging.destination.name": "audit.events.acme" },
+			attributes: { "messaging.system": "nats", "messaging.destination.name": "audit.events" },
 		});
 		expect(flush).toMatchObject({ span: "flush", parentId: null, links: expect.arrayContaining([door.spanId]) });
 		const flushed = await waitFor(() => lines().find((line) => lists(line["trace_ids"], one.traceId)));

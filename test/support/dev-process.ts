@@ -55,7 +55,7 @@ export class DevProcess {
 	/** Waits for the end of the summary. */
 	async ready(): Promise<DevFile> {
 		await waitFor(() => this.output.includes("Ctrl-C stops everything") || this.child.exitCode !== null, {
-			deadlineMs: 30_000,
+			deadlineMs: 60_000,
 			what: "the summary",
 		});
 		if (!existsSync(this.devFile)) throw new Error(`the run ended:\n${this.output}`);

@@ -103,7 +103,7 @@ export function saidOf({ syncAlways, version }: Pick<Nats, "syncAlways" | "versi
 }
 
 /** Until every message of the stream is acknowledged. */
-export async function untilDrained(client: NatsClient, deadlineMs = 20_000): Promise<void> {
+export async function untilDrained(client: NatsClient, deadlineMs = 45_000): Promise<void> {
 	const what = "every message's acknowledgement";
 	await waitFor(async () => (await client.progress()).unacknowledged === 0, { deadlineMs, what });
 }

@@ -65,7 +65,7 @@ export async function startService(
 	}
 	const exited = once(child, "close").then(() => child.exitCode);
 	try {
-		await waitFor(() => announced(output.stdout) ?? hasEnded(child), { deadlineMs: 30_000, what: "listening" });
+		await waitFor(() => announced(output.stdout) ?? hasEnded(child), { deadlineMs: 60_000, what: "listening" });
 		const urls = announced(output.stdout);
 		if (!urls) throw new Error("it ended by itself");
 		return {

@@ -56,11 +56,11 @@ export function ownDirectory(name: string): string {
 
 /**
  * Asks again until `condition` gives something truthy, and returns that. At the deadline it throws what the condition threw
- * last, or that it never held.
+ * last, or that it never held. The deadline is for what will never come, and far from what a slow machine needs.
  */
 export async function waitFor<T>(
 	condition: () => T | Promise<T>,
-	{ deadlineMs = 10_000, intervalMs = 20, what = "the condition" } = {},
+	{ deadlineMs = 45_000, intervalMs = 20, what = "the condition" } = {},
 ): Promise<NonNullable<T>> {
 	const deadline = Date.now() + deadlineMs;
 	for (;;) {

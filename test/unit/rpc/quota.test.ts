@@ -36,3 +36,16 @@ test("who waits is served in turn, as soon as there is room", async () => {
 	await later[1];
 	expect(served).toEqual(["a1", "b1", "c1", "a2", "a3"]);
 });
+
+test("who no longer waits gets nothing, and is not kept", async () => {
+	const quota = new Quota(100, 50);
+	await quota.takeLater("a", 50);
+	const leaving = new AbortController();
+	const waiting = quota.takeLater("a", 20, leaving.signal);
+	leaving.abort();
+	expect(await waiting).toBe(false);
+	quota.giveBack("a", 50);
+	expect(quota.taken).toBe(0);
+	expect(await quota.takeLater("a", 50, leaving.signal)).toBe(false);
+	expect(quota.taken).toBe(0);
+});
