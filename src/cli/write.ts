@@ -63,9 +63,12 @@ Of many events, those that are refused are named by line, and the rest goes on.
 Exit codes: 0 all stored, now or before; 1 refused or failed; 2 the command was called wrongly.`,
 		)
 		.action((options: WriteOptions) => {
+			const member = givenMember(command);
+			if (options.json !== undefined && member)
+				throw new UsageError(`--json is the whole event: put ${member} into it`);
 			if (options.json !== undefined && options.json !== "-")
 				return writeOne(commandLine, options, withTenant(parse(options.json), options));
-			if (options.json === undefined && options.action) return writeOne(commandLine, options, eventOfFlags(options));
+			if (member) return writeOne(commandLine, options, eventOfFlags(options));
 			if (options.json !== "-" && commandLine.stdin.isTTY) {
 				throw new UsageError("give --action and --actor, or --json, or events on standard input");
 			}
@@ -90,6 +93,15 @@ Exit codes: 0 all stored, now or before; 1 refused or failed; 2 the command was 
 			"auditlog query --tenant globex --action 'user.*' -o ndjson | auditlog write",
 		],
 	);
+}
+
+const BESIDE_AN_EVENT = new Set(["--tenant", "--json", "--output", "--url", "--key"]);
+
+/** The first option given that is part of an event: it must not be passed over where the event comes from elsewhere. */
+function givenMember(command: Command): string | undefined {
+	return command.options.find(
+		(option) => !BESIDE_AN_EVENT.has(option.long ?? "") && command.getOptionValue(option.attributeName()) !== undefined,
+	)?.long;
 }
 
 /** The tenant of `--tenant`, for an event that names none itself. */

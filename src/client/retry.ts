@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Interceptor } from "@connectrpc/connect";
+import { ConnectError, type Interceptor } from "@connectrpc/connect";
 import {
 	type BatchWriteRequest,
 	BatchWriteRequestSchema,
@@ -68,11 +68,15 @@ function delayBefore(attempt: number, error: unknown): number | undefined {
 	return Math.max(backoff, retryAfterMs ?? 0) * (1 + Math.random() / 2);
 }
 
-/** Waits, or gives up with the last error when the call's time is up. */
+/**
+ * Waits, or gives up with the last error when the call's time is up. Connect then tells its caller of the time alone, so the
+ * error is put where whoever looks for the reason finds it: into the cause.
+ */
 function wait(delayMs: number, signal: AbortSignal, error: unknown): Promise<void> {
 	return new Promise((resolve, reject) => {
 		const giveUp = () => {
 			clearTimeout(timer);
+			if (signal.reason instanceof ConnectError) signal.reason.cause ??= error;
 			reject(error as Error);
 		};
 		const timer = setTimeout(() => {

@@ -48,7 +48,7 @@ Write an event of ${acme.name}'s, and read it:
 
 The same over gRPC:
 
-  npx buf curl --schema proto --protocol grpc --http2-prior-knowledge -H 'Authorization: Bearer ${acme.readerKey}' \\
+  npx buf curl --protocol grpc --http2-prior-knowledge -H 'Authorization: Bearer ${acme.readerKey}' \\
     -d '{"actions":["user.login"]}' ${server.grpcUrl}/audit.v1.AuditService/Query
 ${natsExample(options.config, globex.id)}
 All of this is in ${dataDir}/dev.json too. Ctrl-C stops everything in order.

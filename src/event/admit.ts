@@ -171,7 +171,7 @@ class Checks {
 	}
 
 	tenantId(tenantId: TenantId | undefined): void {
-		if (!tenantId) this.refuse("tenant_id", "is required unless the key is bound to one tenant");
+		if (!tenantId) this.refuse("tenant_id", "is required unless the key, or the NATS subject, is of one tenant");
 		else if (!isTenantId(tenantId)) this.refuse("tenant_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
 	}
 

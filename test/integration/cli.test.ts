@@ -130,6 +130,24 @@ describe("errors say what to do", () => {
 		expect(stderr).toContain("event.context.ip_address: must be");
 	});
 
+	test("options that are part of an event are never passed over", async () => {
+		const event = '{"action":"a.b","actor":{"id":"x"}}';
+		for (const json of [event, "-"]) {
+			const both = await runCli(["write", "-t", "acme", "--json", json, "--severity", "critical"], env, event);
+			expect(both).toMatchObject({
+				exitCode: 2,
+				stdout: "",
+				stderr: expect.stringContaining("put --severity into it"),
+			});
+		}
+		const noAction = await runCli(["write", "-t", "acme", "--actor", "user-5"], env, event);
+		expect(noAction).toMatchObject({
+			exitCode: 1,
+			stdout: "",
+			stderr: expect.stringContaining("event.action: is required"),
+		});
+	});
+
 	test("a wrong key, and a key of the wrong role", async () => {
 		const unknown = await runCli(["query", "-t", "acme"], {
 			...env,

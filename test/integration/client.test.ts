@@ -192,7 +192,7 @@ describe("against a server that turns it away", () => {
 	test("it gives up when the call's time is up, with the last reason", async () => {
 		using server = await flaky(Array.from({ length: 5 }, () => retryIn(UNAVAILABLE, 200)));
 		const call = server.client.writeEvent({ event: { action: "a" } }, { timeoutMs: 300 });
-		await expect(call).rejects.toThrow();
+		await expect(call).rejects.toMatchObject({ code: 4, cause: { code: UNAVAILABLE, rawMessage: "later" } });
 		expect(server.seen.length).toBeLessThan(5);
 	});
 });

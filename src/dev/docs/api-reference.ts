@@ -56,7 +56,14 @@ function typeOf(field: DescField): string {
 	const named = field.message ?? field.enum;
 	if (!named) return `${list}${ScalarType[field.scalar ?? 0]?.toLowerCase()}${note}`;
 	const isOwn = named.typeName.startsWith("audit.");
-	return `${list}${isOwn ? `[${named.name}](#${named.name.toLowerCase()})` : named.name}${note}`;
+	return `${list}${isOwn ? `[${named.name}](#${headingOf(named)})` : named.name}${note}`;
+}
+
+/** Where a message or enum is told: requests and responses stand below their RPC. */
+function headingOf(named: DescMessage | DescEnum): string {
+	const methods = named.file.services.flatMap((service) => service.methods);
+	const method = methods.find(({ input, output }) => input === named || output === named);
+	return (method ?? named).name.toLowerCase();
 }
 
 function valueTable({ values }: DescEnum): string {

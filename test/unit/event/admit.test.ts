@@ -92,6 +92,10 @@ describe("admission", () => {
 
 	test("the tenant may be left out only where the key is bound to one", () => {
 		expect(fieldsRefused({ tenantId: "" })).toEqual(["tenant_id"]);
+		// Dead letters have this message, too, and their producer had no key.
+		expect(admit(anEvent({ tenantId: "" }), admission)).toMatchObject({
+			violations: [{ message: expect.stringMatching(/unless the key, or the NATS subject,/) }],
+		});
 		expect(admitted({ tenantId: "" }, { boundTenant: "acme" as TenantId }).tenantId).toBe("acme");
 	});
 
