@@ -12,6 +12,7 @@ import { openGrpc } from "./doors.ts";
 export interface World {
 	readonly service: RpcService;
 	readonly httpUrl: string;
+	/** A session that is open: a new one when the service has ended the last, as it does after five minutes without a call. */
 	readonly grpc: ClientHttp2Session;
 	readonly nats: Nats;
 	readonly natsClient: NatsClient;
@@ -39,11 +40,14 @@ export async function openWorld(): Promise<World> {
 	const natsClient = await openNatsClient(nats.url);
 	const admin = new Client({ connectionString: service.database.url });
 	await admin.connect();
-	const grpc = openGrpc(service.grpcUrl);
+	let grpc = openGrpc(service.grpcUrl);
 	return {
 		service,
 		httpUrl: service.httpUrl,
-		grpc,
+		get grpc() {
+			if (grpc.closed || grpc.destroyed) grpc = openGrpc(service.grpcUrl);
+			return grpc;
+		},
 		nats,
 		natsClient,
 		admin,
