@@ -126,7 +126,9 @@ describe("the counters move by exactly what was written", () => {
 			'audit_events_accepted_total{door="rpc"}': 4,
 			'audit_events_stored_total{door="rpc"}': 3,
 			'audit_events_duplicate_total{door="rpc"}': 1,
-			'audit_events_rejected_total{door="rpc",reason="INVALID_EVENT"}': 4,
+			'audit_events_rejected_total{door="rpc",reason="INVALID_EVENT"}': 2,
+			// What cannot be read as an event at all: no JSON, and a field that there is not.
+			'audit_events_rejected_total{door="rpc",reason="MALFORMED_REQUEST"}': 2,
 		});
 	});
 
