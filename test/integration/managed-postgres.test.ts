@@ -43,11 +43,13 @@ beforeAll(async () => {
 	[postgres, nats] = await Promise.all([startOwnPostgres(), startOwnNats()]);
 	const database = await createManagedDatabase(postgres.url);
 	env = { DATABASE_URL: database.url, AUDIT_SECRET: testSecret() };
-	migrated = await runCli(["migrate"], env);
-	service = await startService({ ...env, NATS_URL: nats.url, AUDIT_AUTO_CREATE_TENANTS: "true" });
-	keys = { acme: await createKey("acme"), globex: await createKey("globex") };
 	owner = new Client({ connectionString: database.url });
 	await owner.connect();
+	migrated = await runCli(["migrate"], env);
+	// A test says so; a setup that fails would only skip it.
+	if (migrated.exitCode !== 0) return;
+	service = await startService({ ...env, NATS_URL: nats.url, AUDIT_AUTO_CREATE_TENANTS: "true" });
+	keys = { acme: await createKey("acme"), globex: await createKey("globex") };
 	natsClient = await openNatsClient(nats.url);
 });
 

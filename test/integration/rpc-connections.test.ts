@@ -25,12 +25,14 @@ describe("one connection too many", () => {
 		const doors = await doorsWith({ connections: 3, connectionsPerAddress: 3 });
 		const session = openSession(doors.grpcUrl);
 		expect(await statusOverHttp2(session)).toBe(404);
-		const kept = [await openTcp(doors.httpUrl), await openTcp(doors.httpUrl)];
+		const kept = [await openTcp(doors.httpUrl), await openTcp(doors.httpUrl)] as const;
 		await expectClosed(await openTcp(doors.httpUrl));
+		// Not for its silence: the others have been silent for longer.
+		expect(await isAnswered(kept[0])).toBe(true);
 		await expectClosed(await openTcp(doors.grpcUrl));
 		expect(await statusOverHttp2(session)).toBe(404);
 
-		kept[0]?.destroy();
+		kept[0].destroy();
 		await waitFor(() => isServed(doors.httpUrl), { what: "room for another" });
 	});
 
@@ -38,6 +40,7 @@ describe("one connection too many", () => {
 		const doors = await doorsWith({ connections: 100, connectionsPerAddress: 1 });
 		const socket = await openTcp(doors.httpUrl);
 		await expectClosed(await openTcp(doors.httpUrl));
+		expect(await isAnswered(socket)).toBe(true);
 		socket.destroy();
 		await waitFor(() => isServed(doors.httpUrl), { what: "room for another" });
 	});
@@ -259,6 +262,15 @@ async function expectClosed(socket: Socket): Promise<void> {
 	socket.resume();
 	// Not `once` of node:events: a reset is as good.
 	if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
+}
+
+/** Whether a connection that has said nothing yet is still there to be heard. */
+async function isAnswered(socket: Socket): Promise<boolean> {
+	if (socket.closed) return false;
+	socket.write("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
+	return new Promise((resolve) => {
+		socket.once("data", () => resolve(true)).once("close", () => resolve(false));
+	});
 }
 
 async function isServed(url: string): Promise<boolean> {

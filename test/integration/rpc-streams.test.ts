@@ -34,8 +34,9 @@ const Streams = describeStreams();
 /** Short, and yet time enough for a busy machine to get the request through. */
 const SHORT = { readMs: 3_000, stalledMs: 500, idleMs: 4_000 };
 
-describe.each(["Connect", "gRPC"])("a stream over %s", (protocol) => {
-	test("may be silent for longer than any call may take, and go on then", async () => {
+test.each(["Connect over HTTP/1.1", "Connect", "gRPC"])(
+	"a stream over %s may be silent for longer than any call may take, and go on then",
+	async (protocol) => {
 		const port = await openStreams({ ...SHORT, pingMs: 100, pongMs: 10_000 });
 		const stream = clientOf(port.url, protocol).watch({ text: "news" })[Symbol.asyncIterator]();
 		port.say("first");
@@ -46,8 +47,10 @@ describe.each(["Connect", "gRPC"])("a stream over %s", (protocol) => {
 		expect((await stream.next()).value).toMatchObject({ text: "second" });
 		port.say(undefined);
 		expect((await stream.next()).done).toBe(true);
-	});
+	},
+);
 
+describe.each(["Connect", "gRPC"])("a stream over %s", (protocol) => {
 	test("ends when its caller's own time is over", async () => {
 		const port = await openStreams({});
 		const stream = clientOf(port.url, protocol).watch({ text: "news" }, { timeoutMs: 200 })[Symbol.asyncIterator]();
@@ -145,7 +148,7 @@ async function openStreams(changed: Partial<DoorLimits>) {
 		calls: new Quota(limits.calls, limits.callsPerAddress),
 	});
 	const connections = new Connections({ ...limits, logger });
-	const port = await openPort({ host: "127.0.0.1", port: 0, protocol: "http2", handle, connections, limits });
+	const port = await openPort({ host: "127.0.0.1", port: 0, protocol: "any", handle, connections, limits });
 	const close = async () => {
 		stopping.abort();
 		await port.close(10_000);
@@ -167,8 +170,9 @@ interface StreamsClient {
 }
 
 function clientOf(baseUrl: string, protocol: string): StreamsClient {
+	const httpVersion = protocol === "Connect over HTTP/1.1" ? "1.1" : "2";
 	const transport =
-		protocol === "gRPC" ? createGrpcTransport({ baseUrl }) : createConnectTransport({ baseUrl, httpVersion: "2" });
+		protocol === "gRPC" ? createGrpcTransport({ baseUrl }) : createConnectTransport({ baseUrl, httpVersion });
 	return createClient(Streams, transport) as unknown as StreamsClient;
 }
 
