@@ -81,7 +81,7 @@ proto-fresh: ready
 .PHONY: defects-fresh
 defects-fresh:
 	@for defect in test/defects/*.patch; do \
-		patch -p1 --forward --dry-run --silent < $$defect || { echo "$$defect no longer applies" >&2; exit 1; }; \
+		git apply --check $$defect || { echo "$$defect no longer applies" >&2; exit 1; }; \
 	done
 
 # What a release promised: written anew with each release, never to make `buf breaking` pass.
