@@ -20,8 +20,8 @@ export function remember<T extends Socket | ServerResponse | ServerHttp2Session>
 
 /**
  * Closes a port so that nobody who listens to what it says loses a call: no new connections; HTTP/2 peers are told by
- * GOAWAY, which names the last call that was taken; HTTP/1.1 peers by `Connection: close` on their next answer, for which those without a call get a moment. What
- * is not finished after `drainMs` is cut off.
+ * GOAWAY, which names the last call that was taken; HTTP/1.1 peers by `Connection: close` on their next answer, for which
+ * those without a call get a moment. What is not finished after `drainMs` is cut off.
  */
 export async function drain(server: Server, peers: Peers, drainMs: number): Promise<void> {
 	// Not the server's own `close`: that cuts idle connections off, though a request may be on its way.

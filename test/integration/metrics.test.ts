@@ -38,6 +38,9 @@ beforeAll(async () => {
 		AUDIT_AUTO_CREATE_TENANTS: "true",
 		HTTP_PORT: "0",
 		GRPC_PORT: "0",
+		// Idle connections are the tests' own, and are not waited for.
+		AUDIT_DRAIN_NOTICE_MS: "0",
+		AUDIT_DRAIN_MS: "500",
 	});
 	server = await startServer(config, createLogger("silent"));
 	client = createAuditClient({ url: server.grpcUrl, key, attempts: 1 });

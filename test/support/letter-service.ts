@@ -40,6 +40,9 @@ export async function startLetterService(): Promise<LetterService> {
 		AUDIT_AUTO_CREATE_TENANTS: "false",
 		HTTP_PORT: "0",
 		GRPC_PORT: "0",
+		// Idle connections are the tests' own, and are not waited for.
+		AUDIT_DRAIN_NOTICE_MS: "0",
+		AUDIT_DRAIN_MS: "500",
 	});
 	const server = await startServer(config, createLogger("silent"));
 	if (!server.natsDoor) throw new Error("there is no NATS door");
