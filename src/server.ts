@@ -1,4 +1,5 @@
-import { Authenticator, findApiKeyIn } from "./auth/authenticator.ts";
+import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
+import { Authenticator } from "./auth/authenticator.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
@@ -85,7 +86,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
-		const authenticator = new Authenticator(findApiKeyIn(db.keys), keys);
+		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
 
 		if (config.natsUrl !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());

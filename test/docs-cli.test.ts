@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { KEY_KEPT_MS } from "../src/auth/authenticator.ts";
+import { KEY_KEPT_MS } from "../src/auth/api-key-verifier.ts";
 import { EXIT } from "../src/cli/command-line.ts";
 import { CONFIG } from "../src/cli/config.ts";
 import { DISCARDED } from "../src/cli/dead-letters/discard.ts";

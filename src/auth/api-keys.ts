@@ -1,7 +1,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type pg from "pg";
 import type { TenantId } from "../event/event.ts";
-import type { Role } from "./principal.ts";
+import type { MaskableUnit, Role } from "./principal.ts";
 import type { DerivedKeys } from "./secret.ts";
 
 /** An API key. Its text is `al_<id>_<secret>`: the id is public and finds the row, the secret has 256 bits. */
@@ -50,6 +50,10 @@ export interface ApiKeySpec {
 	readonly name: string;
 	readonly role: Role;
 	readonly tenants: readonly TenantId[] | "all";
+	/** What it is denied besides what its role is denied. Default: nothing. */
+	readonly maskedUnits?: readonly MaskableUnit[];
+	/** Default: never. */
+	readonly expiresAt?: Date;
 }
 
 /**
@@ -63,10 +67,11 @@ export async function createApiKey(admin: pg.ClientBase, keys: DerivedKeys, spec
 	if (tenantIds?.length === 0) throw new Error("a key must name a tenant at least, or all of them");
 	await asAuditOwner(admin, async () => {
 		const { rowCount } = await admin.query(
-			`INSERT INTO audit.api_keys (id, secret_hash, name, role, tenant_ids) VALUES ($1, $2, $3, $4, $5)
+			`INSERT INTO audit.api_keys (id, identity, secret_hash, name, role, tenant_ids, masked_units, expires_at)
+			 VALUES ($1, $1, $2, $3, $4, $5, $6, $7)
 			 ON CONFLICT (id) DO UPDATE SET name = excluded.name, role = excluded.role, tenant_ids = excluded.tenant_ids
 			 WHERE api_keys.secret_hash = excluded.secret_hash`,
-			[key.id, hashSecret(keys, key), spec.name, spec.role, tenantIds],
+			[key.id, hashSecret(keys, key), spec.name, spec.role, tenantIds, spec.maskedUnits ?? [], spec.expiresAt ?? null],
 		);
 		// Another secret under the same id would take that key's place.
 		if (rowCount !== 1) throw new Error("there is another key with this id; make a new one");

@@ -1,153 +1,41 @@
-import type pg from "pg";
-import { AuditError } from "../errors.ts";
-import type { TenantId } from "../event/event.ts";
-import { asUnavailable } from "../storage/db.ts";
-import { type ApiKey, isSecretOf, parseApiKey } from "./api-keys.ts";
-import type { Principal, Role } from "./principal.ts";
-import type { DerivedKeys } from "./secret.ts";
+import type { ApiKeyVerifier } from "./api-key-verifier.ts";
+import { type ApiKey, parseApiKey } from "./api-keys.ts";
+import type { Principal } from "./principal.ts";
+import { unauthenticated } from "./unauthenticated.ts";
 
-/** What the store knows of a key. */
-export interface StoredApiKey {
-	readonly secretHash: Uint8Array;
-	readonly role: Role;
-	readonly tenants: ReadonlySet<TenantId> | "all";
+/** What a request brings to prove who sends it. */
+export interface Credentials {
+	/** Reads one request header by its lower-case name. */
+	header(name: string): string | null | undefined;
 }
 
-export type FindApiKey = (id: string) => Promise<StoredApiKey | undefined>;
+export interface AuthenticatorOptions {
+	readonly apiKeys: Pick<ApiKeyVerifier, "verify">;
+}
 
-/** How long a key that was changed or taken away may still work, and a new one not yet. */
-export const KEY_KEPT_MS = 30_000;
-const MISSING_MS = 5_000;
-/** Keys found and keys not found are kept apart: made-up ids cannot push real ones out. */
-const CACHED_KEYS = 10_000;
-/** Look-ups under way at once: a flood of made-up keys must not take every database connection. */
-const LOOKUPS = 64;
-
-/**
- * Tells who is calling from the headers of a request.
- *
- * A key is looked up once and kept for half a minute; requests that come meanwhile share the look-up. No secret
- * is kept, and each request's is compared anew.
- */
+/** Tells who is calling, whatever the kind of credential. */
 export class Authenticator {
-	readonly #find: FindApiKey;
-	readonly #keys: DerivedKeys;
-	readonly #found = new ExpiringMap<StoredApiKey>(KEY_KEPT_MS, CACHED_KEYS);
-	readonly #missing = new ExpiringMap<true>(MISSING_MS, CACHED_KEYS);
-	readonly #underWay = new Map<string, Promise<StoredApiKey | undefined>>();
+	readonly #apiKeys: AuthenticatorOptions["apiKeys"];
 
-	constructor(find: FindApiKey, keys: DerivedKeys) {
-		this.#find = find;
-		this.#keys = keys;
+	constructor({ apiKeys }: AuthenticatorOptions) {
+		this.#apiKeys = apiKeys;
 	}
 
-	/**
-	 * @param header reads one request header by its lower-case name
-	 * @throws AuditError `unauthenticated`, the same for every cause; `unavailable` if keys cannot be looked up
-	 */
-	async authenticate(header: (name: string) => string | null | undefined): Promise<Principal> {
-		const key = credentialOf(header);
+	/** @throws AuditError `unauthenticated`, the same for every cause; `unavailable` if the caller cannot be looked up */
+	async authenticate(credentials: Credentials): Promise<Principal> {
+		const key = apiKeyOf(credentials);
 		if (!key) throw unauthenticated();
-		const known = await this.#lookUp(key.id);
-		// An unknown key is compared too: how long the answer takes must not tell whether the id exists.
-		const matches = isSecretOf(this.#keys, key, (known ?? NO_KEY).secretHash);
-		if (!known || !matches) throw unauthenticated();
-		return { keyId: key.id, role: known.role, tenants: known.tenants };
+		return this.#apiKeys.verify(key);
 	}
-
-	async #lookUp(id: string): Promise<StoredApiKey | undefined> {
-		const found = this.#found.get(id);
-		if (found || this.#missing.get(id)) return found;
-		let lookUp = this.#underWay.get(id);
-		if (!lookUp) {
-			if (this.#underWay.size >= LOOKUPS) throw overloaded();
-			lookUp = this.#findOnce(id);
-			this.#underWay.set(id, lookUp);
-		}
-		const known = await lookUp;
-		if (known) this.#found.set(id, known);
-		else this.#missing.set(id, true);
-		return known;
-	}
-
-	async #findOnce(id: string): Promise<StoredApiKey | undefined> {
-		try {
-			return await this.#find(id);
-		} finally {
-			this.#underWay.delete(id);
-		}
-	}
-}
-
-const NO_KEY: StoredApiKey = { secretHash: new Uint8Array(32), role: "reader", tenants: new Set() };
-
-/** Looks keys up as the reader role, through the one function it has for this. */
-export function findApiKeyIn(reader: pg.Pool): FindApiKey {
-	return async (id) => {
-		const { rows } = await reader
-			.query<{ secret_hash: Buffer; role: Role; tenant_ids: TenantId[] | null }>(
-				"SELECT secret_hash, role, tenant_ids FROM audit.find_api_key($1)",
-				[id],
-			)
-			.catch((error: unknown) => {
-				throw asUnavailable(error);
-			});
-		const [row] = rows;
-		if (!row) return undefined;
-		return { secretHash: row.secret_hash, role: row.role, tenants: row.tenant_ids ? new Set(row.tenant_ids) : "all" };
-	};
 }
 
 /** The key in `Authorization: Bearer` or `x-api-key`; undefined if there is none, or two that differ. */
-function credentialOf(header: (name: string) => string | null | undefined): ApiKey | undefined {
-	const authorization = header("authorization");
+function apiKeyOf(credentials: Credentials): ApiKey | undefined {
+	const authorization = credentials.header("authorization");
 	const bearer = authorization ? /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] : undefined;
 	if (authorization && !bearer) return undefined;
-	const plain = header("x-api-key")?.trim() || undefined;
+	const plain = credentials.header("x-api-key")?.trim() || undefined;
 	if (bearer && plain && bearer !== plain) return undefined;
 	const text = bearer ?? plain;
 	return text ? parseApiKey(text) : undefined;
-}
-
-function unauthenticated(): AuditError {
-	return new AuditError("unauthenticated", "a valid API key is required: send Authorization: Bearer <key>", {
-		reason: "UNAUTHENTICATED",
-	});
-}
-
-function overloaded(): AuditError {
-	return new AuditError("resource_exhausted", "too many keys are being checked; try again", {
-		reason: "KEY_LOOKUPS_FULL",
-		retryAfterMs: 500,
-	});
-}
-
-/** A map whose entries are forgotten after a time, the oldest earlier when there are too many. */
-class ExpiringMap<T> {
-	readonly #entries = new Map<string, { value: T; until: number }>();
-	readonly #lifeMs: number;
-	readonly #limit: number;
-
-	constructor(lifeMs: number, limit: number) {
-		this.#lifeMs = lifeMs;
-		this.#limit = limit;
-	}
-
-	get(key: string): T | undefined {
-		const entry = this.#entries.get(key);
-		if (!entry) return undefined;
-		if (entry.until > performance.now()) return entry.value;
-		this.#entries.delete(key);
-		return undefined;
-	}
-
-	set(key: string, value: T): void {
-		this.#entries.delete(key);
-		this.#entries.set(key, { value, until: performance.now() + this.#lifeMs });
-		if (this.#entries.size <= this.#limit) return;
-		for (const oldest of this.#entries.keys()) {
-			this.#entries.delete(oldest);
-			return;
-		}
-	}
 }

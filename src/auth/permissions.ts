@@ -1,22 +1,42 @@
 import { AuditError, tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
+import type { AccessService } from "../gen/audit/v1/access_service_pb.ts";
 import type { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
+import type { TenantService } from "../gen/audit/v1/tenant_service_pb.ts";
 import { maySee, type Principal, type Role } from "./principal.ts";
 
 /** The RPCs there are, by their names in TypeScript. */
-export type RpcName = keyof typeof AuditService.method | keyof typeof DeadLetterService.method;
+export type RpcName =
+	| keyof typeof AuditService.method
+	| keyof typeof DeadLetterService.method
+	| keyof typeof AccessService.method
+	| keyof typeof TenantService.method;
+
+const WRITE = ["writer", "operator"] as const;
+const READ = ["reader", "exporter", "auditor", "tenant_admin", "operator"] as const;
+const ADMINISTER = ["tenant_admin", "operator"] as const;
+const OPERATE = ["operator"] as const;
 
 /** Who may call what. An RPC that is missing here does not compile. */
 export const PERMISSIONS = {
-	writeEvent: ["writer", "operator"],
-	batchWrite: ["writer", "operator"],
-	query: ["reader", "operator"],
-	getEvent: ["reader", "operator"],
-	listDeadLetters: ["operator"],
-	getDeadLetter: ["operator"],
-	redriveDeadLetters: ["operator"],
-	discardDeadLetters: ["operator"],
+	writeEvent: WRITE,
+	batchWrite: WRITE,
+	query: READ,
+	getEvent: READ,
+	listDeadLetters: OPERATE,
+	getDeadLetter: OPERATE,
+	redriveDeadLetters: OPERATE,
+	discardDeadLetters: OPERATE,
+	createApiKey: ADMINISTER,
+	listApiKeys: ADMINISTER,
+	rotateApiKey: ADMINISTER,
+	revokeApiKey: ADMINISTER,
+	createTenant: OPERATE,
+	listTenants: ADMINISTER,
+	renameTenant: ADMINISTER,
+	disableTenant: OPERATE,
+	enableTenant: OPERATE,
 } as const satisfies Record<RpcName, readonly Role[]>;
 
 /**
@@ -28,8 +48,9 @@ export const PERMISSIONS = {
  */
 export function authorize(principal: Principal, rpc: RpcName, tenantIds: Iterable<TenantId>): void {
 	const allowed: readonly Role[] = PERMISSIONS[rpc];
-	if (!allowed.includes(principal.role)) {
-		throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${principal.role} key`, {
+	if (!allowed.some((role) => principal.roles.has(role))) {
+		const roles = [...principal.roles].join(" and ");
+		throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${roles} key`, {
 			reason: "ROLE_NOT_PERMITTED",
 		});
 	}

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { Option } from "commander";
+import { KEY_KEPT_MS } from "../auth/api-key-verifier.ts";
 import { type ApiKeyInfo, createApiKey, listApiKeys, revokeApiKey } from "../auth/api-keys.ts";
-import { KEY_KEPT_MS } from "../auth/authenticator.ts";
-import type { Role } from "../auth/principal.ts";
+import { ROLES, type Role } from "../auth/principal.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
 import { CommandError, type CommandLine, print, UsageError } from "./command-line.ts";
@@ -11,7 +11,6 @@ import { type Format, type Listing, outputOption, printList } from "./output/lis
 import { printable } from "./output/printable.ts";
 import { asOwner } from "./owner.ts";
 
-const ROLES: readonly Role[] = ["writer", "reader", "operator"];
 const NEEDS = "Needs DATABASE_URL and AUDIT_SECRET, or the `make run` that runs here.";
 const STILL_GOOD = `up to ${KEY_KEPT_MS / 1000} seconds`;
 
@@ -40,7 +39,8 @@ function defineCreate(command: Command, commandLine: CommandLine): void {
 		.addHelpText(
 			"after",
 			`
-A writer writes, a reader queries, an operator does both. Only the key goes to standard output; what is stored is a keyed
+A writer writes; a reader searches, an exporter exports too, an auditor searches with personal data masked; a tenant_admin
+also manages its tenants' keys; an operator does everything. Only the key goes to standard output; what is stored is a keyed
 hash, so it cannot be had again. ${NEEDS}`,
 		)
 		.action(async (options: CreateOptions) => {

@@ -132,7 +132,7 @@ export class CallBounds {
 
 /** Whose share a call's bytes are taken from: those who need no key have one together. */
 function payerOf(call: Call): string {
-	return call.principal?.keyId ?? "";
+	return call.principal?.id ?? "";
 }
 
 /** Where Connect's interceptors find a call's bounds. */

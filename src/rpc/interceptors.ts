@@ -46,7 +46,7 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			call.principal = await authenticator.authenticate((name) => context.requestHeader.get(name));
+			call.principal = await authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
 			throw asConnectError(error);

@@ -90,6 +90,16 @@ const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
 	// The events, or all that is wrong, of 100 letters.
 	redriveDeadLetters: RPC_LIMITS.answerBytes,
 	discardDeadLetters: SMALL_ANSWER,
+	createApiKey: SMALL_ANSWER,
+	// 1,000 keys, each with up to 100 tenants.
+	listApiKeys: RPC_LIMITS.answerBytes,
+	rotateApiKey: SMALL_ANSWER,
+	revokeApiKey: SMALL_ANSWER,
+	createTenant: SMALL_ANSWER,
+	listTenants: SMALL_ANSWER,
+	renameTenant: SMALL_ANSWER,
+	disableTenant: SMALL_ANSWER,
+	enableTenant: SMALL_ANSWER,
 };
 
 /** @param rpc its name; also that of one which needs no key, as health checks do */

@@ -3,7 +3,7 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { demoApiKey, formatApiKey } from "../../src/auth/api-keys.ts";
 import { PERMISSIONS, type RpcName } from "../../src/auth/permissions.ts";
-import type { Role } from "../../src/auth/principal.ts";
+import { ROLES, type Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { AuditService } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import { createKey, type RpcService, startRpcService } from "../support/rpc-service.ts";
@@ -12,8 +12,6 @@ import { startOwnPostgres, testSecret } from "../support/services.ts";
 let service: RpcService;
 const keys: Record<string, string> = {};
 let eventId: string;
-
-const ROLES: Role[] = ["writer", "reader", "operator"];
 
 beforeAll(async () => {
 	service = await startRpcService();

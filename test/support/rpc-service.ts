@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
+import { ApiKeyVerifier } from "../../src/auth/api-key-verifier.ts";
 import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
 import { Authenticator } from "../../src/auth/authenticator.ts";
 import type { Role } from "../../src/auth/principal.ts";
@@ -82,10 +83,23 @@ export async function startDoors(
 		query: { search: reached, get: reached },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
-		authenticator: new Authenticator((id) => {
-			const { key, role } = known.get(id) ?? {};
-			return Promise.resolve(key && role && { secretHash: hashSecret(keys, key), role, tenants: "all" });
-		}, keys),
+		authenticator: new Authenticator({
+			apiKeys: new ApiKeyVerifier((id) => {
+				const { key, role } = known.get(id) ?? {};
+				return Promise.resolve(
+					key &&
+						role && {
+							secretHash: hashSecret(keys, key),
+							identity: id,
+							name: "test",
+							role,
+							tenants: "all",
+							maskedUnits: [],
+							expiresAt: undefined,
+						},
+				);
+			}, keys),
+		}),
 		readiness: () => Promise.resolve({ ready: true, degraded: [] }),
 		telemetry: new Telemetry(),
 		logger: createLogger("silent") as Logger,

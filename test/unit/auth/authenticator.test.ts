@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ApiKeyVerifier, type FindApiKey, type StoredApiKey } from "../../../src/auth/api-key-verifier.ts";
 import { type ApiKey, formatApiKey, hashSecret, newApiKey } from "../../../src/auth/api-keys.ts";
-import { Authenticator, type StoredApiKey } from "../../../src/auth/authenticator.ts";
+import { Authenticator } from "../../../src/auth/authenticator.ts";
 import { deriveKeys } from "../../../src/auth/secret.ts";
 
 const keys = deriveKeys("a root secret of the tests, long enough");
@@ -16,16 +17,28 @@ afterEach(() => {
 /** An authenticator over keys in a map, and the ids it looked up. */
 function setUp(stored = new Map([[key.id, storedFor(key)]])) {
 	const lookedUp: string[] = [];
-	const authenticator = new Authenticator((id) => {
+	const withKey = authenticating((id) => {
 		lookedUp.push(id);
 		return Promise.resolve(stored.get(id));
-	}, keys);
-	const withKey = (text: string) => authenticator.authenticate((name) => (name === "x-api-key" ? text : undefined));
+	});
 	return { stored, lookedUp, withKey };
 }
 
+function authenticating(find: FindApiKey) {
+	const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(find, keys) });
+	return (text: string) => authenticator.authenticate({ header: (name) => (name === "x-api-key" ? text : undefined) });
+}
+
 function storedFor(of: ApiKey): StoredApiKey {
-	return { secretHash: hashSecret(keys, of), role: "writer", tenants: "all" };
+	return {
+		secretHash: hashSecret(keys, of),
+		identity: of.id,
+		name: "billing",
+		role: "writer",
+		tenants: "all",
+		maskedUnits: [],
+		expiresAt: undefined,
+	};
 }
 
 describe("a key that exists", () => {
@@ -33,7 +46,16 @@ describe("a key that exists", () => {
 		const { withKey, lookedUp } = setUp();
 		await Promise.all([withKey(formatApiKey(key)), withKey(formatApiKey(key))]);
 		vi.advanceTimersByTime(29_000);
-		expect(await withKey(formatApiKey(key))).toEqual({ keyId: key.id, role: "writer", tenants: "all" });
+		expect(await withKey(formatApiKey(key))).toEqual({
+			kind: "api_key",
+			id: key.id,
+			keyId: key.id,
+			name: "billing",
+			roles: new Set(["writer"]),
+			tenants: "all",
+			maskedUnits: new Set(),
+			expiresAt: undefined,
+		});
 		expect(lookedUp).toHaveLength(1);
 	});
 
@@ -77,19 +99,16 @@ describe("a key that does not exist", () => {
 });
 
 test("made-up keys cannot take all look-ups: beyond a bound they are told to come again", async () => {
-	const authenticator = new Authenticator(() => new Promise(() => {}), keys);
-	const attempt = () => authenticator.authenticate((name) => (name === "x-api-key" ? formatApiKey(newApiKey()) : null));
+	const withKey = authenticating(() => new Promise(() => {}));
+	const attempt = () => withKey(formatApiKey(newApiKey()));
 	for (let i = 0; i < 64; i += 1) void attempt();
 	await expect(attempt()).rejects.toMatchObject({ code: "resource_exhausted", retryAfterMs: 500 });
 });
 
 test("a look-up that fails is not remembered", async () => {
 	let failing = true;
-	const authenticator = new Authenticator(
-		() => (failing ? Promise.reject(new Error("away")) : Promise.resolve(storedFor(key))),
-		keys,
-	);
-	const attempt = () => authenticator.authenticate((name) => (name === "x-api-key" ? formatApiKey(key) : null));
+	const withKey = authenticating(() => (failing ? Promise.reject(new Error("away")) : Promise.resolve(storedFor(key))));
+	const attempt = () => withKey(formatApiKey(key));
 	await expect(attempt()).rejects.toThrow("away");
 	failing = false;
 	expect(await attempt()).toMatchObject({ keyId: key.id });

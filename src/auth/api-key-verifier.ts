@@ -1,0 +1,167 @@
+import type pg from "pg";
+import { AuditError } from "../errors.ts";
+import type { TenantId } from "../event/event.ts";
+import { asUnavailable } from "../storage/db.ts";
+import { type ApiKey, isSecretOf } from "./api-keys.ts";
+import { type MaskableUnit, maskedUnitsOf, type Principal, type Role } from "./principal.ts";
+import type { DerivedKeys } from "./secret.ts";
+import { unauthenticated } from "./unauthenticated.ts";
+
+/** What the store knows of a key. */
+export interface StoredApiKey {
+	readonly secretHash: Uint8Array;
+	/** The id of the key that was made first for the same identity. */
+	readonly identity: string;
+	readonly name: string;
+	readonly role: Role;
+	readonly tenants: ReadonlySet<TenantId> | "all";
+	/** What it is denied besides what its role is denied. */
+	readonly maskedUnits: readonly MaskableUnit[];
+	/** Milliseconds since 1970. */
+	readonly expiresAt: number | undefined;
+}
+
+export type FindApiKey = (id: string) => Promise<StoredApiKey | undefined>;
+
+/** How long a key that was changed or taken away may still work, and a new one not yet. */
+export const KEY_KEPT_MS = 30_000;
+const MISSING_MS = 5_000;
+/** Keys found and keys not found are kept apart: made-up ids cannot push real ones out. */
+const CACHED_KEYS = 10_000;
+/** Look-ups under way at once: a flood of made-up keys must not take every database connection. */
+const LOOKUPS = 64;
+
+/**
+ * Tells whose an API key is, if it is a good one.
+ *
+ * A key is looked up once and kept for half a minute; requests that come meanwhile share the look-up. No secret
+ * is kept, and each request's is compared anew.
+ */
+export class ApiKeyVerifier {
+	readonly #find: FindApiKey;
+	readonly #keys: DerivedKeys;
+	readonly #found = new ExpiringMap<StoredApiKey>(KEY_KEPT_MS, CACHED_KEYS);
+	readonly #missing = new ExpiringMap<true>(MISSING_MS, CACHED_KEYS);
+	readonly #underWay = new Map<string, Promise<StoredApiKey | undefined>>();
+
+	constructor(find: FindApiKey, keys: DerivedKeys) {
+		this.#find = find;
+		this.#keys = keys;
+	}
+
+	/** @throws AuditError `unauthenticated`, the same for every cause; `unavailable` if keys cannot be looked up */
+	async verify(key: ApiKey): Promise<Principal> {
+		const known = await this.#lookUp(key.id);
+		// An unknown key is compared too: how long the answer takes must not tell whether the id exists.
+		const matches = isSecretOf(this.#keys, key, known?.secretHash ?? NO_HASH);
+		if (!known || !matches || (known.expiresAt ?? Infinity) <= Date.now()) throw unauthenticated();
+		const roles = new Set([known.role]);
+		return {
+			kind: "api_key",
+			id: known.identity,
+			keyId: key.id,
+			name: known.name,
+			roles,
+			tenants: known.tenants,
+			maskedUnits: maskedUnitsOf(roles, known.maskedUnits),
+			expiresAt: known.expiresAt,
+		};
+	}
+
+	async #lookUp(id: string): Promise<StoredApiKey | undefined> {
+		const found = this.#found.get(id);
+		if (found || this.#missing.get(id)) return found;
+		let lookUp = this.#underWay.get(id);
+		if (!lookUp) {
+			if (this.#underWay.size >= LOOKUPS) throw overloaded();
+			lookUp = this.#findOnce(id);
+			this.#underWay.set(id, lookUp);
+		}
+		const known = await lookUp;
+		if (known) this.#found.set(id, known);
+		else this.#missing.set(id, true);
+		return known;
+	}
+
+	async #findOnce(id: string): Promise<StoredApiKey | undefined> {
+		try {
+			return await this.#find(id);
+		} finally {
+			this.#underWay.delete(id);
+		}
+	}
+}
+
+const NO_HASH = new Uint8Array(32);
+
+/** Looks keys up as the reader role, through the one function it has for this. */
+export function findApiKeyIn(reader: pg.Pool): FindApiKey {
+	return async (id) => {
+		const { rows } = await reader
+			.query<StoredKeyRow>(
+				"SELECT secret_hash, identity, name, role, tenant_ids, masked_units, expires_at FROM audit.find_api_key($1)",
+				[id],
+			)
+			.catch((error: unknown) => {
+				throw asUnavailable(error);
+			});
+		const [row] = rows;
+		if (!row) return undefined;
+		return {
+			secretHash: row.secret_hash,
+			identity: row.identity,
+			name: row.name,
+			role: row.role,
+			tenants: row.tenant_ids ? new Set(row.tenant_ids) : "all",
+			maskedUnits: row.masked_units,
+			expiresAt: row.expires_at?.getTime(),
+		};
+	};
+}
+
+interface StoredKeyRow {
+	readonly secret_hash: Buffer;
+	readonly identity: string;
+	readonly name: string;
+	readonly role: Role;
+	readonly tenant_ids: TenantId[] | null;
+	readonly masked_units: MaskableUnit[];
+	readonly expires_at: Date | null;
+}
+
+function overloaded(): AuditError {
+	return new AuditError("resource_exhausted", "too many keys are being checked; try again", {
+		reason: "KEY_LOOKUPS_FULL",
+		retryAfterMs: 500,
+	});
+}
+
+/** A map whose entries are forgotten after a time, the oldest earlier when there are too many. */
+class ExpiringMap<T> {
+	readonly #entries = new Map<string, { value: T; until: number }>();
+	readonly #lifeMs: number;
+	readonly #limit: number;
+
+	constructor(lifeMs: number, limit: number) {
+		this.#lifeMs = lifeMs;
+		this.#limit = limit;
+	}
+
+	get(key: string): T | undefined {
+		const entry = this.#entries.get(key);
+		if (!entry) return undefined;
+		if (entry.until > performance.now()) return entry.value;
+		this.#entries.delete(key);
+		return undefined;
+	}
+
+	set(key: string, value: T): void {
+		this.#entries.delete(key);
+		this.#entries.set(key, { value, until: performance.now() + this.#lifeMs });
+		if (this.#entries.size <= this.#limit) return;
+		for (const oldest of this.#entries.keys()) {
+			this.#entries.delete(oldest);
+			return;
+		}
+	}
+}

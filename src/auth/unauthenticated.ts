@@ -1,0 +1,8 @@
+import { AuditError } from "../errors.ts";
+
+/** The one answer to whoever is not known, whatever the cause: it tells a guesser nothing. */
+export function unauthenticated(): AuditError {
+	return new AuditError("unauthenticated", "a valid API key is required: send Authorization: Bearer <key>", {
+		reason: "UNAUTHENTICATED",
+	});
+}
