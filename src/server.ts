@@ -18,6 +18,7 @@ import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
+import { ServiceLog } from "./storage/service-log.ts";
 import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
 import { Telemetry } from "./telemetry.ts";
@@ -68,7 +69,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 			onAppended(head);
 		};
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		const tenants = new Tenants({ db, partitions, ...hashing, onAppended: onAppendedByService });
+		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
+		const tenants = new Tenants({ db, log });
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({

@@ -6,6 +6,7 @@ import { createLogger } from "../logger.ts";
 import { openDatabase } from "../storage/db.ts";
 import { listTenants, type TenantInfo } from "../storage/list-tenants.ts";
 import { Partitions } from "../storage/partitions.ts";
+import { ServiceLog } from "../storage/service-log.ts";
 import { Tenants } from "../storage/tenants.ts";
 import { type CommandLine, print, UsageError } from "./command-line.ts";
 import { addExamples } from "./examples.ts";
@@ -57,7 +58,12 @@ async function withTenants<T>({ databaseUrl, keys }: Owner, use: (tenants: Tenan
 	try {
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		// The chain's head reaches NATS with the next batch of the service.
-		return await use(new Tenants({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} }));
+		return await use(
+			new Tenants({
+				db,
+				log: new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} }),
+			}),
+		);
 	} finally {
 		await db.close();
 	}

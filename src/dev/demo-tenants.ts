@@ -5,6 +5,7 @@ import type { TenantId } from "../event/event.ts";
 import type { Logger } from "../logger.ts";
 import { openDatabase } from "../storage/db.ts";
 import { Partitions } from "../storage/partitions.ts";
+import { ServiceLog } from "../storage/service-log.ts";
 import { Tenants } from "../storage/tenants.ts";
 
 /** A tenant to try things out with, and the keys of its backend (writer) and of its auditor (reader). */
@@ -31,7 +32,10 @@ export async function seedDemoTenants(databaseUrl: string, secret: string, logge
 	const admin = new pg.Client({ connectionString: databaseUrl });
 	try {
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		const tenants = new Tenants({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} });
+		const tenants = new Tenants({
+			db,
+			log: new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} }),
+		});
 		await admin.connect();
 		const makeKey = (name: string, role: ApiKeySpec["role"], bound: ApiKeySpec["tenants"]) =>
 			createApiKey(admin, keys, { key: demoApiKey(keys, name), name: `demo: ${name}`, role, tenants: bound });

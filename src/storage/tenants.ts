@@ -1,20 +1,14 @@
-import type { KeyObject } from "node:crypto";
+import { AuditError } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
 import { ActorType, Category } from "../gen/audit/v1/event_pb.ts";
-import { type ChainHead, formBatch, writeManifest } from "./batch.ts";
 import { asUnavailable, type Database } from "./db.ts";
-import type { Partitions } from "./partitions.ts";
-import { type EventRow, HASH_VERSION } from "./row.ts";
-import { serviceEvent } from "./service-event.ts";
-import { storeRows } from "./store-rows.ts";
-import { asRejection, CommitUnknown, writeTransaction } from "./transaction.ts";
+import { HASH_VERSION } from "./row.ts";
+import type { ServiceLog, Told } from "./service-log.ts";
+import { CommitUnknown } from "./transaction.ts";
 
 export interface TenantsOptions {
 	readonly db: Database;
-	readonly partitions: Partitions;
-	readonly manifestKey: KeyObject;
-	readonly contentMacKey: KeyObject;
-	readonly onAppended: (head: ChainHead) => void;
+	readonly log: ServiceLog;
 }
 
 /** The tenants there are, and their slots: the numbers manifests name them by. */
@@ -56,35 +50,32 @@ export class Tenants {
 	 */
 	async create(tenantId: TenantId, name: string): Promise<void> {
 		if (await this.exists(tenantId)) return;
-		const row = firstEvent(tenantId, name, this.#options.contentMacKey);
 		try {
-			await this.#options.partitions.ensure([row.event.occurredAt]);
-			const head = await writeTransaction(this.#options.db, async (client) => {
+			await this.#options.log.change(async (client) => {
 				const { rows } = await client.query<{ slot: string | null }>("SELECT audit.create_tenant($1, $2) AS slot", [
 					tenantId,
 					name,
 				]);
-				const slot = rows[0]?.slot;
-				if (slot === null || slot === undefined) return undefined;
-				const batch = formBatch([row], () => BigInt(slot));
-				await storeRows(this.#options.db, client, batch.placed);
-				return await writeManifest(client, batch, this.#options.manifestKey);
+				const isNew = typeof rows[0]?.slot === "string";
+				return { result: undefined, told: isNew ? [firstEvent(tenantId, name)] : [] };
 			});
-			if (head) this.#options.onAppended(head);
 		} catch (error) {
-			if (!(error instanceof CommitUnknown) || !(await this.exists(tenantId))) throw asRejection(error);
+			const isUnknown = error instanceof AuditError && error.cause instanceof CommitUnknown;
+			if (!isUnknown || !(await this.exists(tenantId))) throw error;
 		}
 		await this.exists(tenantId);
 	}
 }
 
-function firstEvent(tenantId: TenantId, name: string, macKey: KeyObject): EventRow {
-	const input = {
-		action: "audit.log.created",
-		category: Category.SYSTEM,
-		actor: { type: ActorType.SYSTEM, id: "auditlog" },
-		primaryResource: { type: "tenant", id: tenantId, displayName: name },
-		metadata: { hash_version: HASH_VERSION },
+function firstEvent(tenantId: TenantId, name: string): Told {
+	return {
+		tenantId,
+		event: {
+			action: "audit.log.created",
+			category: Category.SYSTEM,
+			actor: { type: ActorType.SYSTEM, id: "auditlog" },
+			primaryResource: { type: "tenant", id: tenantId, displayName: name },
+			metadata: { hash_version: HASH_VERSION },
+		},
 	};
-	return serviceEvent(tenantId, input, macKey);
 }

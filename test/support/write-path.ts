@@ -8,6 +8,7 @@ import { Appender } from "../../src/storage/append.ts";
 import type { ChainHead } from "../../src/storage/batch.ts";
 import { type Database, openDatabase } from "../../src/storage/db.ts";
 import { Partitions } from "../../src/storage/partitions.ts";
+import { ServiceLog } from "../../src/storage/service-log.ts";
 import { Tenants } from "../../src/storage/tenants.ts";
 import { Telemetry } from "../../src/telemetry.ts";
 
@@ -35,7 +36,7 @@ export function openWritePath(database: {
 	const onAppended = (head: ChainHead) => void heads.push(head);
 	const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 	const partitions = new Partitions(db);
-	const tenants = new Tenants({ db, partitions, ...hashing, onAppended });
+	const tenants = new Tenants({ db, log: new ServiceLog({ db, partitions, ...hashing, onAppended }) });
 	const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 	const ingest = new Ingest({
 		append: (writes) => appender.append(writes),

@@ -1,0 +1,13 @@
+import { ActorType } from "../gen/audit/v1/event_pb.ts";
+import type { Principal } from "./principal.ts";
+
+const TYPES = {
+	api_key: ActorType.API_KEY,
+	jwt: ActorType.USER,
+	mtls: ActorType.SERVICE,
+} as const satisfies Record<Principal["kind"], ActorType>;
+
+/** A principal as the actor of an event the service tells: its name is in a unit that can be erased. */
+export function actorOf({ kind, id, name }: Principal) {
+	return { type: TYPES[kind], id, displayName: name };
+}
