@@ -54,12 +54,17 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 }
 
 /** Makes a key straight in a database, as `auditlog key create` does. */
-export async function createKey(url: string, role: Role, tenants: readonly string[] | "all"): Promise<string> {
+export async function createKey(
+	url: string,
+	role: Role,
+	tenants: readonly string[] | "all",
+	name = `test ${randomBytes(3).toString("hex")}`,
+): Promise<string> {
 	const admin = new Client({ connectionString: url });
 	await admin.connect();
 	try {
 		return await createApiKey(admin, deriveKeys(testSecret()), {
-			name: `test ${randomBytes(3).toString("hex")}`,
+			name,
 			role,
 			tenants: tenants as readonly TenantId[] | "all",
 		});
