@@ -46,8 +46,14 @@ async function sendConnect(url: string, { rpc, body, credential }: Asked): Promi
 	});
 }
 
+interface HttpRequest {
+	readonly method: string;
+	readonly headers: Readonly<Record<string, string>>;
+	readonly body: string | null;
+}
+
 /** Any HTTP request whose errors are JSON: Connect's and REST's. */
-export async function sendHttp(url: string, init: RequestInit & { headers: Record<string, string> }): Promise<Answer> {
+export async function sendHttp(url: string, init: HttpRequest): Promise<Answer> {
 	const response = await fetch(url, { ...init, headers: { "x-request-id": REQUEST_ID, ...init.headers } });
 	const body = await response.text();
 	const code = response.ok ? "ok" : codeIn(body);
