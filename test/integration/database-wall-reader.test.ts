@@ -220,7 +220,6 @@ describe("asked in a roundabout way, only the tenant's own rows answer", () => {
 		["xmlparse(DOCUMENT CASE WHEN tenant_id = 'globex' THEN source ELSE '<a/>' END) IS NOT NULL"],
 		["to_date(CASE WHEN tenant_id = 'globex' THEN source ELSE '2026' END, 'YYYY') > '2000-01-01'"],
 		["decode(CASE WHEN tenant_id = 'globex' THEN source ELSE '00' END, 'hex') IS NOT NULL"],
-		["(SELECT count(*) FROM generate_series(1, CASE WHEN tenant_id = 'globex' THEN 0 ELSE 1 END)) / 1 = 1"],
 	])("no error tells of a hidden row: WHERE %s", async (condition) => {
 		await inAcme(async (reader) => {
 			// A condition on hidden rows would fail, and its error quote them.
@@ -228,10 +227,9 @@ describe("asked in a roundabout way, only the tenant's own rows answer", () => {
 			expect(rowCount).toBe(EVENTS_EACH);
 		});
 		// What it would have told: whoever sees every row meets the error.
-		if (!condition.includes("generate_series"))
-			await expect(
-				admin.query(`SELECT FROM audit.events WHERE kind = 1 AND tenant_id = 'globex' AND (${condition})`),
-			).rejects.toThrow();
+		await expect(
+			admin.query(`SELECT FROM audit.events WHERE kind = 1 AND tenant_id = 'globex' AND (${condition})`),
+		).rejects.toThrow();
 	});
 
 	test("a function of the reader's own, cheaper than the policy, is asked of the tenant's rows alone", async () => {
