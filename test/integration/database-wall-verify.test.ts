@@ -96,7 +96,11 @@ describe("verify tells of a role that can do too much", () => {
 	});
 
 	test.each([
-		["ALTER ROLE audit_reader BYPASSRLS", "ALTER ROLE audit_reader NOBYPASSRLS", "audit_reader bypasses row-level security"],
+		[
+			"ALTER ROLE audit_reader BYPASSRLS",
+			"ALTER ROLE audit_reader NOBYPASSRLS",
+			"audit_reader bypasses row-level security",
+		],
 		["ALTER ROLE audit_writer SUPERUSER", "ALTER ROLE audit_writer NOSUPERUSER", "audit_writer is a superuser"],
 		[
 			"GRANT audit_verifier TO audit_reader",
@@ -105,7 +109,9 @@ describe("verify tells of a role that can do too much", () => {
 		],
 	])("%s", async (change, back, message) => {
 		const problems = async () =>
-			(await verifyTrail({ databaseUrl: postgres.url, secret: testSecret() })).problems.map((problem) => problem.message);
+			(await verifyTrail({ databaseUrl: postgres.url, secret: testSecret() })).problems.map(
+				(problem) => problem.message,
+			);
 		await admin.query(change);
 		expect(await problems()).toEqual([message]);
 		await admin.query(back);
