@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
 	type AuditClient,
 	createAuditClient,
@@ -147,3 +147,73 @@ test("whatever callers write, search and name, by whichever door, is no part of 
 		expect(log).toContain(seen);
 	expect(log.split("\n").filter((line) => line.includes(MARK))).toEqual([]);
 });
+
+describe("what another tenant has is answered as what nobody has", () => {
+	/** What a reader of one tenant is answered, but for what names the request and the moment, and what PostgreSQL was asked for it. */
+	async function ask(path: string, body?: unknown): Promise<{ answer: string; asked: string[] }> {
+		const before = readFileSync(logFile, "utf8").length;
+		const response = await fetch(`${service.httpUrl}${path}`, {
+			headers: { Authorization: `Bearer ${acmeKey}`, "Content-Type": "application/json", "x-request-id": "the-same" },
+			...(body !== undefined && { method: "POST", body: JSON.stringify(body) }),
+		});
+		const text = await response.text();
+		const told = [...response.headers].filter(([name]) => name !== "date");
+		const asked = readFileSync(logFile, "utf8")
+			.slice(before)
+			.split("\n")
+			// The reader's alone: the service asks other things now and then.
+			.filter((line) => /set_config|FROM audit\.(events|tenants|dead_letters)/.test(line))
+			.map((line) => line.replace(/^.*?LOG: +/, ""));
+		return { answer: JSON.stringify([response.status, told, text]), asked };
+	}
+
+	let acmeKey: string;
+	let ofGlobex: { id: string; at: string };
+
+	beforeAll(async () => {
+		acmeKey = (
+			await runCli(["key", "create", "--role", "operator", "--name", "acme", "--tenant", "acme"], env)
+		).stdout.trim();
+		const event = { action: "user.login", actor: { id: "u" } };
+		await client.writeEvent({ event: { ...event, tenantId: "acme" } });
+		const written = await client.writeEvent({ event: { ...event, tenantId: "globex" } });
+		const { event: stored } = await client.getEvent({ tenantId: "globex", id: written.eventId });
+		ofGlobex = { id: written.eventId, at: new Date(Number(stored?.occurredAt?.seconds) * 1000).toISOString() };
+	});
+
+	test.each([
+		["an event", () => [`/v1/audit/events/${ofGlobex.id}`, `/v1/audit/events/${unused(ofGlobex.id)}`]],
+		[
+			"an event at its time",
+			() => [ofGlobex.id, unused(ofGlobex.id)].map((id) => `/v1/audit/events/${id}?occurred_at=${ofGlobex.at}`),
+		],
+		["events by their ids", () => [ofGlobex.id, unused(ofGlobex.id)].map((id) => `/v1/audit/events?ids=${id}`)],
+		["a tenant's events", () => ["globex", "nobody"].map((id) => `/v1/audit/events?tenant_id=${id}`)],
+		[
+			"one event of a tenant",
+			() => ["globex", "nobody"].map((id) => `/v1/audit/events/${ofGlobex.id}?tenant_id=${id}`),
+		],
+	])("%s", async (_, paths) => {
+		const [theirs, nobodys] = paths() as [string, string];
+		const [first, second] = [await ask(theirs), await ask(nobodys)];
+		expect(first).toEqual(second);
+		// What is the tenant's own is answered otherwise: the comparison can tell.
+		const own = await ask("/v1/audit/events");
+		expect(own.answer).not.toBe(first.answer);
+		expect(own.asked.length).toBeGreaterThan(1);
+	});
+
+	test.each(["globex", "nobody"])("a write to %s", async (tenantId) => {
+		const { answer } = await ask("/v1/audit/events", { tenant_id: tenantId, action: "user.login", actor: { id: "u" } });
+		expect(JSON.parse(answer)[0]).toBe(404);
+		answers.add(answer);
+		expect(answers.size).toBe(1);
+	});
+	const answers = new Set<string>();
+});
+
+/** A UUID of the same millisecond, and so of the same month, that nothing has. */
+function unused(id: string): string {
+	const last = id.at(-1) === "0" ? "1" : "0";
+	return id.slice(0, -1) + last;
+}
