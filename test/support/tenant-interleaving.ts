@@ -135,7 +135,7 @@ const KINDS = {
 	async unanswered({ db }: World, { tenant }: Request) {
 		const failed = inTenant(db, tenant, (client) =>
 			client.query({
-				text: "SELECT pg_sleep(0.05), tenant_id FROM audit.events LIMIT 1",
+				text: "SELECT pg_sleep(3), tenant_id FROM audit.events LIMIT 1",
 				query_timeout: 5,
 			} as pg.QueryConfig),
 		);
