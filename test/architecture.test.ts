@@ -148,6 +148,14 @@ describe("one place for what must be in one place", () => {
 		expect(holders(/process\.env\b/)).toEqual(["config.ts"]);
 	});
 
+	test("only storage/db.ts has the reader's connections and names the tenant: for one transaction, which nothing of it outlives", () => {
+		expect(holders(/\b(db|database)\.reader\b|set_config\(\$|\bSET\s+(SESSION\s+|LOCAL\s+)?audit\./)).toEqual([
+			"storage/db.ts",
+		]);
+		// The rows of such a cursor, and such a setting, stay with the connection, whoever has it next.
+		expect(holders(/\bWITH HOLD\b|set_config\([^)]*,\s*false\)/i)).toEqual([]);
+	});
+
 	test("only main.ts ends the process", () => {
 		expect(holders(/process\.(exit|exitCode|abort)\b/).filter((path) => path !== "main.ts")).toEqual([]);
 	});

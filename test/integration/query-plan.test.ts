@@ -95,6 +95,16 @@ describe("the statement of one window", () => {
 	});
 });
 
+test("no search is compiled, whatever the server is set to: that takes ten times as long as the search", async () => {
+	const jit = async (client: { query(sql: string): Promise<{ rows: { jit: string }[] }> }) =>
+		(await client.query("SELECT current_setting('jit') AS jit")).rows[0]?.jit;
+	await inTenant(path.db, acme, async (client) => {
+		await client.query("SET LOCAL jit = on");
+		await client.query(WALK_IN_ORDER);
+		expect(await jit(client)).toBe("off");
+	});
+});
+
 test("a window's rows end where a page's bytes do: what is read into memory is bounded, whatever the events hold", async () => {
 	const checked = parseSearch(create(QueryRequestSchema), acme);
 	const rowsOf = (bytes: number) =>
