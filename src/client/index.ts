@@ -10,6 +10,7 @@ export * from "../gen/audit/v1/dead_letter_service_pb.ts";
 export * from "../gen/audit/v1/event_pb.ts";
 export { toAuditError } from "./errors.ts";
 export { retry } from "./retry.ts";
+export { type EventCheck, verifyEvent } from "./verify-event.ts";
 
 /** Writes, searches and gets events: `writeEvent`, `batchWrite`, `query`, `getEvent`. Made once, used for all calls. */
 export type AuditClient = Client<typeof AuditService>;

@@ -11,7 +11,7 @@ import {
 import type { QueryConfig } from "pg";
 import { type Micros, UNIT_PATHS } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
-import { STORED_COLUMNS, type StoredRow } from "../storage/stored-row.ts";
+import { type StoredRow, storedColumns } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import { FILTER_NAMES, FILTERS, type Filter } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
@@ -29,7 +29,10 @@ export interface WindowLimits {
 	readonly bytes: number;
 }
 
-/** What a window's statement selects: `bytes` counts the text of the row's units. */
+/**
+ * What a window's statement selects: `bytes` counts the text of the row's units, without those that are masked. They are not
+ * read, and must not have a part in where a page ends.
+ */
 export type FoundRow = StoredRow & { bytes: number };
 
 /**
@@ -46,7 +49,7 @@ export function windowStatement(
 	const found = compiler
 		.selectFrom("audit.events")
 		.selectAll()
-		.select(UNIT_BYTES.as("bytes"))
+		.select(bytesShown(search.masked).as("bytes"))
 		.where("tenant_id", "=", search.tenantId)
 		.where("occurred_at", ">=", timestamp(window.from))
 		.where("occurred_at", "<", timestamp(window.to))
@@ -56,7 +59,7 @@ export function windowStatement(
 		.limit(limits.rows);
 	const order = sql.raw(`occurred_at ${direction}, id ${direction}`);
 	const { sql: text, parameters } = sql`
-		SELECT ${sql.raw(STORED_COLUMNS.join(", "))}, bytes FROM (
+		SELECT ${sql.raw(storedColumns(search.masked).join(", "))}, bytes FROM (
 			SELECT *, sum(bytes) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
 			FROM ${found} AS found
 		) AS counted
@@ -93,7 +96,10 @@ const compiler = new Kysely<{ "audit.events": EventsTable }>({
 });
 
 /** Read from the values' headers: nothing is decompressed or fetched for it. */
-const UNIT_BYTES = sql<number>`${sql.raw(UNIT_PATHS.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
+function bytesShown(masked: ReadonlySet<string>): RawBuilder<number> {
+	const shown = UNIT_PATHS.filter((path) => !masked.has(path));
+	return sql<number>`${sql.raw(shown.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
+}
 
 function timestamp(micros: Micros): RawBuilder<string> {
 	return sql`${rfc3339(micros)}::timestamptz`;

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { authorize } from "../auth/permissions.ts";
-import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
+import { boundTenant, type MaskableUnit, maySee, type Principal } from "../auth/principal.ts";
 import { AuditError, invalidArgument } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
@@ -32,8 +32,12 @@ export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
 	readonly telemetry: Telemetry;
 	readonly query: {
-		search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }>;
-		get(request: GetEventRequest, tenantId: TenantId): Promise<Event>;
+		search(
+			request: QueryRequest,
+			tenantId: TenantId,
+			masked: ReadonlySet<MaskableUnit>,
+		): Promise<{ events: Event[]; nextPageToken: string }>;
+		get(request: GetEventRequest, tenantId: TenantId, masked: ReadonlySet<MaskableUnit>): Promise<Event>;
 	};
 }
 
@@ -81,13 +85,14 @@ export class AuditServiceCalls {
 	async query(request: QueryRequest, principal: Principal): Promise<QueryResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
-		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId)));
+		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId), principal.maskedUnits));
 	}
 
 	async getEvent(request: GetEventRequest, principal: Principal): Promise<GetEventResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
-		return create(GetEventResponseSchema, { event: await this.#query.get(request, required(tenantId)) });
+		const event = await this.#query.get(request, required(tenantId), principal.maskedUnits);
+		return create(GetEventResponseSchema, { event });
 	}
 }
 

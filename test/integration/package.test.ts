@@ -49,7 +49,7 @@ describe("the package", () => {
 			/^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
 			/^dist\/(?!dev\/).*\.js$/,
 			/^dist\/((client|gen)\/.*|errors)\.d\.ts$/,
-			/^src\/((client|gen)\/.*|errors)\.ts$/,
+			/^src\/((client|event|gen|integrity)\/.*|errors)\.ts$/,
 			/^migrations\/\d{4}_\w+\.sql$/,
 			/^proto\/.*\.proto$/,
 		];
@@ -109,7 +109,7 @@ await ${client};`);
 		const loaded = stdout.split("\n").filter((url) => url.includes("/node_modules/"));
 		const inPackages = loaded.map((url) => url.replace(/^.*\/node_modules\//, ""));
 		const allowed =
-			/^(auditlog\/dist\/(client\/|gen\/|errors\.js)|@connectrpc\/connect(-node)?\/|@bufbuild\/(protobuf\/|protovalidate\/dist\/esm\/gen\/))/;
+			/^(auditlog\/dist\/(client\/|event\/|gen\/|integrity\/|errors\.js)|@connectrpc\/connect(-node)?\/|@bufbuild\/(protobuf\/|protovalidate\/dist\/esm\/gen\/))/;
 		expect(inPackages).toContain("auditlog/dist/client/index.js");
 		expect(inPackages.filter((file) => !allowed.test(file))).toEqual([]);
 	});

@@ -3,7 +3,7 @@ import { Client } from "pg";
 import { ApiKeyVerifier } from "../../src/auth/api-key-verifier.ts";
 import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
 import { Authenticator } from "../../src/auth/authenticator.ts";
-import type { Role } from "../../src/auth/principal.ts";
+import type { MaskableUnit, Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { loadConfig } from "../../src/config.ts";
 import { AuditError } from "../../src/errors.ts";
@@ -18,7 +18,7 @@ import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts
 export interface RpcService extends RunningServer {
 	readonly database: TestDatabase;
 	/** Makes a key and returns its text. */
-	createKey(role: Role, tenants: readonly string[] | "all"): Promise<string>;
+	createKey(role: Role, tenants: readonly string[] | "all", masked?: readonly MaskableUnit[]): Promise<string>;
 	/** Stops the service and drops the database. */
 	end(): Promise<void>;
 }
@@ -45,7 +45,7 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 	return {
 		...server,
 		database,
-		createKey: (role, tenants) => createKey(database.url, role, tenants),
+		createKey: (role, tenants, masked) => createKey(database.url, role, tenants, masked),
 		async end() {
 			await server.close();
 			await database.drop();
@@ -58,6 +58,7 @@ export async function createKey(
 	url: string,
 	role: Role,
 	tenants: readonly string[] | "all",
+	maskedUnits: readonly MaskableUnit[] = [],
 	name = `test ${randomBytes(3).toString("hex")}`,
 ): Promise<string> {
 	const admin = new Client({ connectionString: url });
@@ -67,6 +68,7 @@ export async function createKey(
 			name,
 			role,
 			tenants: tenants as readonly TenantId[] | "all",
+			maskedUnits,
 		});
 	} finally {
 		await admin.end();

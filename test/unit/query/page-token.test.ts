@@ -2,6 +2,7 @@ import { createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { create, type DescField, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../../src/auth/principal.ts";
 import { AuditError } from "../../../src/errors.ts";
 import type { EventId, Micros, TenantId } from "../../../src/event/event.ts";
 import { Order, QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
@@ -18,7 +19,7 @@ const cursor: Cursor = {
 };
 
 function searchOf(filters: Filters, tenantId = "acme"): Search {
-	return parseSearch(create(QueryRequestSchema, filters), tenantId as TenantId);
+	return parseSearch(create(QueryRequestSchema, filters), tenantId as TenantId, NOTHING_MASKED);
 }
 
 const opens = (token: string, search: Search, withKey: KeyObject = key, at = now) => {

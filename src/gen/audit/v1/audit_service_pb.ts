@@ -1079,8 +1079,9 @@ export const AuditService: GenService<{
    *
    * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile.
    * Errors: INVALID_ARGUMENT for a bad filter, a negative page size, or a page token that was made for another tenant,
-   * filter or order; NOT_FOUND if the tenant does not exist for this key; DEADLINE_EXCEEDED if a month had to be searched for too
-   * long (narrow the time range or the filters).
+   * filter or order; NOT_FOUND if the tenant does not exist for this key; PERMISSION_DENIED, naming each, for filters of a unit
+   * that is masked for this key (reason UNIT_MASKED); DEADLINE_EXCEEDED if a month had to be searched for too long (narrow the
+   * time range or the filters).
    *
    * @generated from rpc audit.v1.AuditService.Query
    */
