@@ -1270,7 +1270,8 @@ export const RedriveOutcomeSchema: GenEnum<RedriveOutcome, RedriveOutcomeJson> =
  * reason until somebody redrives or discards them, and after that with who did it and when. None is ever deleted.
  *
  * Every call needs an operator key. A key for some tenants sees the letters of those tenants; letters of no known tenant
- * are seen by keys for all tenants alone. What a key may not see does not exist for it. Errors are as in AuditService.
+ * are seen by keys for all tenants alone. What a key may not see does not exist for it. Errors are as in AuditService. That
+ * letters were listed or got is recorded in the log of each of their tenants, as a search for events is.
  *
  * @generated from service audit.v1.DeadLetterService
  */
