@@ -12,6 +12,7 @@ import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
+import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
@@ -71,6 +72,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const tenants = new Tenants({ db, log });
+		const reads = closer.add(new ReadLog({ log, logger }), (r) => r.close());
+		closer.add(
+			startLoop("read summaries", TELL_EVERY_MS, logger, () => reads.tellDue()),
+			(loop) => loop.close(),
+		);
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -97,7 +103,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort, limits } = config;
-		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
+		const services = { ingest, query, reads, letters, redriver, authenticator, readiness, telemetry, logger };
 		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };

@@ -27,6 +27,8 @@ export interface FilterValues {
 	names: readonly string[];
 	/** The primary or a related resource has this; the one that has the type has the id, too. */
 	resource: string;
+	/** The events that tell of reads are not left out. */
+	reads: true;
 }
 
 interface FilterOf<Kind extends keyof FilterValues> {
@@ -41,7 +43,8 @@ interface FilterOf<Kind extends keyof FilterValues> {
 }
 export type Filter =
 	| FilterOf<"resource">
-	| (FilterOf<Exclude<keyof FilterValues, "resource">> & { readonly column: string });
+	| FilterOf<"reads">
+	| (FilterOf<Exclude<keyof FilterValues, "resource" | "reads">> & { readonly column: string });
 
 /**
  * Every filter there is, in the order of `auditlog query --help`: checks, SQL, the binding of page tokens and the options
@@ -178,6 +181,12 @@ export const FILTERS = {
 		column: "recorded_at",
 		option: "--recorded-until <time>",
 		help: "that reached the service before this time",
+	},
+	includeReads: {
+		kind: "reads",
+		unit: "header",
+		option: "--include-reads",
+		help: "also who read this log (audit.read, audit.read.summary), which is left out otherwise",
 	},
 } as const satisfies Record<FilterName, Filter>;
 

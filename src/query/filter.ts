@@ -68,6 +68,11 @@ function isGiven(value: QueryRequest[FilterName]): boolean {
 	return value !== undefined && (typeof value === "object" && "length" in value ? value.length > 0 : value !== "");
 }
 
+/** Whether what tells of reads is left out: unless it is asked for, or asked for by name. `*` names nothing. */
+export function omitsReads({ includeReads, actions = [] }: Search): boolean {
+	return !includeReads && !actions.some((name) => name.startsWith("audit."));
+}
+
 export type Refuse = (field: string, message: string) => void;
 
 /** The filter's value; undefined if it is not given. */
@@ -79,6 +84,7 @@ function checkFilter(name: FilterName, given: QueryRequest[FilterName], refuse: 
 		if (message) refuse(path, message);
 	};
 	if (Array.isArray(given)) return given.length === 0 ? undefined : checkList(field, given, check, refuse);
+	if (typeof given === "boolean") return given ? (true as const) : undefined;
 	if (typeof given !== "string") return checkBound(field, given, refuse);
 	if (given === "") return undefined;
 	check(given, field);

@@ -1,6 +1,7 @@
 import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
 import type { EventId, Micros } from "../event/event.ts";
+import { canonicalText } from "./asked.ts";
 import type { Search } from "./filter.ts";
 
 /** A place between two events in the order of (`occurred_at`, `id`): right after this one, in the search's direction. */
@@ -59,8 +60,7 @@ function authenticate(key: KeyObject, body: Buffer, search: Paged): Buffer {
  */
 function searchText(search: Paged): string {
 	const { pageSize: _, masked: __, ...bound } = search;
-	const sorted = Object.entries(bound).sort(([a], [b]) => (a < b ? -1 : 1));
-	return JSON.stringify(sorted, (_name, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
+	return canonicalText(bound);
 }
 
 function invalidPageToken() {

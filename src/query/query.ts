@@ -5,6 +5,7 @@ import type { TenantId } from "../event/event.ts";
 import type { GetEventRequest, QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
+import { type Asked, askedBy } from "./asked.ts";
 import { parseSearch } from "./filter.ts";
 import { getEvent, parseEventKey } from "./get.ts";
 import { issuePageToken, openPageToken } from "./page-token.ts";
@@ -17,6 +18,12 @@ export interface QueryOptions {
 	readonly limits?: PageLimits;
 	/** Milliseconds since 1970. */
 	readonly now?: () => number;
+}
+
+export interface QueryPage {
+	readonly events: Event[];
+	readonly nextPageToken: string;
+	readonly asked: Asked;
 }
 
 /**
@@ -42,18 +49,15 @@ export class Query {
 	 * @throws AuditError permission_denied for filters of masked units, invalid_argument with every violation,
 	 * deadline_exceeded, unavailable
 	 */
-	async search(
-		request: QueryRequest,
-		tenantId: TenantId,
-		masked: ReadonlySet<MaskableUnit>,
-	): Promise<{ events: Event[]; nextPageToken: string }> {
+	async search(request: QueryRequest, tenantId: TenantId, masked: ReadonlySet<MaskableUnit>): Promise<QueryPage> {
 		const checked = parseSearch(request, tenantId, masked);
 		const { pageToken } = request;
 		const cursor = pageToken ? openPageToken(this.#pageTokenKey, checked, pageToken, this.#now()) : undefined;
 		const { events, next } = await search(this.#db, checked, cursor, this.#limits);
 		// A misspelt tenant must not look like one whose log is clean.
 		if (events.length === 0 && !cursor) await this.#mustExist(tenantId);
-		return { events, nextPageToken: next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "" };
+		const nextPageToken = next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "";
+		return { events, nextPageToken, asked: askedBy(request, checked) };
 	}
 
 	async #mustExist(tenantId: TenantId): Promise<void> {

@@ -12,9 +12,10 @@ import type { QueryConfig } from "pg";
 import { type Micros, UNIT_PATHS } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
 import { type StoredRow, storedColumns } from "../storage/stored-row.ts";
-import type { Search } from "./filter.ts";
+import { omitsReads, type Search } from "./filter.ts";
 import { FILTER_NAMES, FILTERS, type Filter } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
+import { READ_ACTIONS } from "./read-event.ts";
 
 /** Part of one partition: from inclusive, to exclusive. */
 export interface Window {
@@ -116,13 +117,17 @@ function afterCursor(search: Search, cursor: Cursor | undefined): Condition[] {
 function filters(search: Search): Condition[] {
 	const ofColumns = FILTER_NAMES.flatMap((name) => {
 		const [filter, value]: [Filter, unknown] = [FILTERS[name], search[name]];
-		return value === undefined || filter.kind === "resource" ? [] : [columnFilter(filter, value)];
+		if (value === undefined || filter.kind === "resource" || filter.kind === "reads") return [];
+		return [columnFilter(filter, value)];
 	});
-	return [...ofColumns, ...resourceFilter(search)];
+	return [...ofColumns, ...resourceFilter(search), ...(omitsReads(search) ? [NO_READS] : [])];
 }
 
+/** Constants of ours. Only the service writes such actions, so the action alone tells. */
+const NO_READS: Condition = sql`action <> all(${sql.lit(`{${READ_ACTIONS.join(",")}}`)}::text[])`;
+
 /** What each kind of filter means; values are parameters, so nothing in them means anything to SQL. */
-function columnFilter({ kind, column: name }: Exclude<Filter, { kind: "resource" }>, value: unknown): Condition {
+function columnFilter({ kind, column: name }: Extract<Filter, { column: string }>, value: unknown): Condition {
 	const column = sql.ref(name);
 	switch (kind) {
 		case "from":

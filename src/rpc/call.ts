@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
+import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Principal } from "../auth/principal.ts";
@@ -19,6 +20,8 @@ export interface Call {
 	readonly requestId: string;
 	/** Continued from the caller's, if it brings one. */
 	readonly trace: Trace;
+	/** The IP address it comes from; empty if it is not known. */
+	readonly address: string;
 	readonly startedAt: number;
 	/** The RPC's name, or the REST route. */
 	name?: string;
@@ -34,14 +37,21 @@ export interface Call {
 	failure?: { readonly code: string; readonly reason: string; readonly cause?: unknown };
 }
 
-export function startCall(headers: IncomingHttpHeaders): Call {
+export function startCall(headers: IncomingHttpHeaders, remoteAddress: string | undefined): Call {
 	const header = (name: string) => {
 		const values = headers[name];
 		return typeof values === "string" ? values : undefined;
 	};
 	const requestId = readRequestId(header("x-request-id")) ?? randomUUID();
 	const trace = startCallTrace(header, requestId);
-	return { requestId, trace, startedAt: performance.now(), batchIds: new Set() };
+	const address = plainAddress(remoteAddress);
+	return { requestId, trace, address, startedAt: performance.now(), batchIds: new Set() };
+}
+
+/** An IPv4 address is one, though it comes by a socket for both; the zone of a link is nobody's else. */
+function plainAddress(address = ""): string {
+	const plain = address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+	return isIP(plain) === 0 ? "" : plain;
 }
 
 /** Where Connect's handlers find the call they belong to. */

@@ -32,7 +32,7 @@ export function guard(
 	{ logger, telemetry, stalledMs, calls }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
-		const call = startCall(request.headers);
+		const call = startCall(request.headers, request.socket.remoteAddress);
 		// Broken connections are the callers' affair; without listeners they would end the process.
 		request.on("error", () => {});
 		response.on("error", () => {});

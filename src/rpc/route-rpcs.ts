@@ -13,7 +13,7 @@ import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import { callKey, callOf, contextOf, principalOf, type Route } from "./call.ts";
+import { callOf, contextOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
@@ -116,12 +116,8 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	});
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strict(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strict(batchWrite));
-	router.rpc(query, (request, { values }) => calls.query(request, principalOf(values.get(callKey))), strict(query));
-	router.rpc(
-		getEvent,
-		(request, { values }) => calls.getEvent(request, principalOf(values.get(callKey))),
-		strict(getEvent),
-	);
+	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strict(query));
+	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strict(getEvent));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

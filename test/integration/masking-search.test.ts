@@ -75,6 +75,7 @@ const FILTERS: Record<FilterName, { unit?: MaskableUnit; finds: Filters; misses:
 	ids: { finds: {}, misses: { ids: ["00000000-0000-4000-8000-000000000000"] } },
 	recordedAfter: { finds: { recordedAfter: seconds(1) }, misses: { recordedAfter: seconds(9e9) } },
 	recordedBefore: { finds: { recordedBefore: seconds(9e9) }, misses: { recordedBefore: seconds(1) } },
+	includeReads: { finds: { includeReads: true }, misses: {} },
 };
 const NAMES = Object.keys(FILTERS) as FilterName[];
 const fieldOf = (name: FilterName) => QueryRequestSchema.field[name].name;

@@ -78,6 +78,7 @@ describe("the statement of one window", () => {
 	};
 	test.each<[string, Filters]>([
 		["without filters", {}],
+		["with those that tell of reads", { includeReads: true }],
 		["oldest first", { order: Order.OLDEST_FIRST }],
 		["for something common", { actions: ["user.login", "user.*"], severities: [2] }],
 		["for something rare", { actorIds: ["nobody"] }],

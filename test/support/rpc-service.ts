@@ -77,7 +77,7 @@ export async function createKey(
 
 /** The doors alone, with nothing behind them: whatever gets through is answered with 503 and the reason REACHED. */
 export async function startDoors(
-	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "readiness" | "logger">> = {},
+	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "reads" | "readiness" | "logger">> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
 	const keys = deriveKeys(testSecret());
 	const known = new Map<string, { key: ApiKey; role: Role }>();
@@ -88,6 +88,7 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
+		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
 		authenticator: new Authenticator({

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import pg from "pg";
 import { expect } from "vitest";
+import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { createUuidV7Source } from "../../src/client/uuidv7.ts";
 import { AuditError } from "../../src/errors.ts";
 import type { TenantId } from "../../src/event/event.ts";
@@ -61,7 +62,7 @@ const KINDS = {
 	async search({ query, events }: World, { tenant, n }: Request) {
 		const actor = `user-${n % ACTORS}`;
 		const request = create(QueryRequestSchema, { actorIds: [actor], pageSize: 1000 });
-		const found = (await query.search(request, tenant)).events;
+		const found = (await query.search(request, tenant, NOTHING_MASKED)).events;
 		expect(found.map(({ description }) => description).sort()).toEqual(
 			events
 				.filter((event) => event.actor === actor)
@@ -74,7 +75,7 @@ const KINDS = {
 		let pageToken = "";
 		do {
 			const request = create(QueryRequestSchema, { categories: [], actions: ["user.login"], pageSize: 13, pageToken });
-			const page = await query.search(request, tenant);
+			const page = await query.search(request, tenant, NOTHING_MASKED);
 			seen.push(...page.events.map(({ description }) => description));
 			pageToken = page.nextPageToken;
 		} while (pageToken !== "");
@@ -82,7 +83,7 @@ const KINDS = {
 	},
 	async get({ query, events }: World, { tenant, n }: Request) {
 		const { id } = events[n % events.length] as Shared;
-		const event = await query.get(create(GetEventRequestSchema, { id }), tenant);
+		const event = await query.get(create(GetEventRequestSchema, { id }), tenant, NOTHING_MASKED);
 		expect([event.tenantId, event.description]).toEqual([tenant, descriptionIn(tenant, id)]);
 	},
 	async letters({ db }: World, { tenant, n }: Request) {
@@ -98,7 +99,7 @@ const KINDS = {
 			expect((await db.reader.query(`SELECT FROM ${table}`)).rowCount).toBe(0);
 	},
 	async stranger({ query }: World) {
-		const search = query.search(create(QueryRequestSchema), "nobody" as TenantId);
+		const search = query.search(create(QueryRequestSchema), "nobody" as TenantId, NOTHING_MASKED);
 		await expect(search).rejects.toMatchObject({ reason: "TENANT_NOT_FOUND" });
 	},
 	async failing({ db }: World, { tenant }: Request) {

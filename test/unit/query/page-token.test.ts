@@ -52,6 +52,7 @@ const FILTERS: Filters = {
 	requestId: "r1",
 	traceId: "t1",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1b"],
+	includeReads: true,
 	order: Order.OLDEST_FIRST,
 };
 /** For each field a token is bound to, another value. */
@@ -73,6 +74,7 @@ const CHANGES: Filters = {
 	requestId: "r2",
 	traceId: "t2",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1c"],
+	includeReads: false,
 	order: Order.NEWEST_FIRST,
 };
 

@@ -1271,7 +1271,8 @@ export const RedriveOutcomeSchema: GenEnum<RedriveOutcome, RedriveOutcomeJson> =
  *
  * Every call needs an operator key for which nothing is masked: letters are whole messages. A key for some tenants sees the
  * letters of those tenants; letters of no known tenant are seen by keys for all tenants alone. What a key may
- * not see does not exist for it. Errors are as in AuditService.
+ * not see does not exist for it. Errors are as in AuditService. That letters were listed or got is recorded in the log of each
+ * of their tenants, as a search for events is.
  *
  * @generated from service audit.v1.DeadLetterService
  */
