@@ -1,16 +1,7 @@
 import { createSecretKey, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-	clone,
-	create,
-	fromBinary,
-	fromJson,
-	type JsonObject,
-	type JsonValue,
-	toBinary,
-	toJson,
-} from "@bufbuild/protobuf";
+import { create, fromBinary, fromJson, type JsonObject, type JsonValue, toBinary, toJson } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MASKABLE_UNITS, type MaskableUnit } from "../../../src/auth/principal.ts";
@@ -131,9 +122,8 @@ describe("an answer of the service", () => {
 		const row = rowOf(create(EventSchema, { action: "user.login", actor: { id: "jane" } }));
 		const event = answer(row, new Set(["actor"]));
 		expect(verifyEvent(event, row.leafHash).ok).toBe(true);
-		const other = clone(EventSchema, event);
-		other.integrity?.leafHash.set([(row.leafHash[0] ?? 0) ^ 1]);
-		expect(verifyEvent(event, other.integrity?.leafHash).ok).toBe(false);
+		const other = Uint8Array.from(row.leafHash, (byte, at) => (at === 31 ? byte ^ 1 : byte));
+		expect(verifyEvent(event, other).ok).toBe(false);
 		expect(verifyEvent(event, new Uint8Array(0)).ok).toBe(false);
 	});
 
