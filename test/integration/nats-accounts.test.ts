@@ -78,9 +78,14 @@ describe("a tenant with an account of its own", () => {
 			const reply = await acme.request(`$JS.API.${call}`, '{"seq":1}', { timeout: 20_000 });
 			expect(reply.json()).toMatchObject({ error: { description: "JetStream not enabled for account" } });
 		}
+		// nats-server 2.9 says nothing to these where newer ones say that nobody listens: an answer would be a message.
+		const answers: unknown[] = [];
+		acme.subscribe("answers", { callback: (_, message) => answers.push(message.headers?.code ?? message.string()) });
 		for (const call of ["CONSUMER.MSG.NEXT.AUDIT.audit-writer", "DIRECT.GET.AUDIT"]) {
-			await expect(acme.request(`$JS.API.${call}`, "", { timeout: 20_000 })).rejects.toMatchObject({ code: "503" });
+			acme.publish(`$JS.API.${call}`, '{"batch":1,"seq":1}', { reply: "answers" });
 		}
+		await acme.request("$JS.API.INFO", "", { timeout: 20_000 });
+		expect(answers.filter((answer) => answer !== 503)).toEqual([]);
 	});
 
 	test("hears nothing of others, though it may listen to everything", async () => {

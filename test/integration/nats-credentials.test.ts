@@ -8,7 +8,7 @@ import { type AuditPublisherOptions, openAuditPublisher } from "../../src/client
 import type { Nats } from "../../src/dev/nats.ts";
 import { EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
 import { saidOf, startDoor, untilUp } from "../support/nats-client.ts";
-import { natsExample, urlOf } from "../support/nats-examples.ts";
+import { natsExample, permissionsOf, urlOf } from "../support/nats-examples.ts";
 import { makeNatsOperator, type NatsOperator } from "../support/nats-jwt.ts";
 import { runProgram } from "../support/run-program.ts";
 import { startService } from "../support/service-process.ts";
@@ -35,16 +35,6 @@ async function publishOne(options: AuditPublisherOptions): Promise<void> {
 	} finally {
 		await publisher.close();
 	}
-}
-
-/** The permissions of a user in docs/examples/nats/users.conf. */
-function permissionsOf(user: string): { publish: string[]; subscribe: string[] } {
-	const [, publish = "", subscribe = ""] =
-		new RegExp(`user: ${user},.*?publish: \\[(.*?)\\]\\s*,?\\s*subscribe: \\[(.*?)\\]`, "s").exec(
-			natsExample("users"),
-		) ?? [];
-	const subjects = (list: string) => [...list.matchAll(/"([^"]+)"/g)].map(([, subject = ""]) => subject);
-	return { publish: subjects(publish), subscribe: subjects(subscribe) };
 }
 
 describe("an NKey", () => {
@@ -99,10 +89,10 @@ describe("a .creds file", () => {
 	});
 
 	test("that is replaced before it has expired counts from the next connection on, without a restart", async () => {
-		const inTwoSeconds = () => new Date(Date.now() + 2_000);
+		const inFiveSeconds = () => new Date(Date.now() + 5_000);
 		const creds = (user: string, until?: Date) => operator.credsOf(user, permissionsOf(user), until);
-		writeFileSync(file("service.creds"), creds("auditlog", inTwoSeconds()));
-		writeFileSync(file("producer.creds"), creds("acme", inTwoSeconds()));
+		writeFileSync(file("service.creds"), creds("auditlog", inFiveSeconds()));
+		writeFileSync(file("producer.creds"), creds("acme", inFiveSeconds()));
 		const door = startDoor({ url: nats.url, credsFile: file("service.creds"), ingest });
 		await untilUp(door);
 		const options = { url: nats.url, credsFile: file("producer.creds"), inboxPrefix: "_INBOX_acme" };
@@ -190,7 +180,7 @@ describe("credentials are told nobody", () => {
 		const { url, secrets, ...files }: { url: string; secrets: string[]; NATS_CREDS_FILE?: string } = given();
 		const [database, nats] = await Promise.all([createTestDatabase(), startOwnNats({ config: natsExample("users") })]);
 		const env = { DATABASE_URL: database.url, NATS_URL: nats.url.replace("//", `//${url}`), ...files };
-		const service = await startService({ ...env, LOG_LEVEL: "trace" });
+		const service = await startService({ ...env, LOG_LEVEL: "trace", AUDIT_DRAIN_MS: "500" });
 		const right = what === "the right password";
 		const word = right ? "the NATS door is up" : "Authorization Violation";
 		await waitFor(() => service.stdout.includes(word), { what: word });

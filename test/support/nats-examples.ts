@@ -7,6 +7,16 @@ export function natsExample(name: "users" | "accounts" | "tls"): string {
 	return readFileSync(new URL(`../../docs/examples/nats/${name}.conf`, import.meta.url), "utf8");
 }
 
+/** The permissions of a user in docs/examples/nats/users.conf. */
+export function permissionsOf(user: string): { publish: string[]; subscribe: string[] } {
+	const [, publish = "", subscribe = ""] =
+		new RegExp(`user: ${user},.*?publish: \\[(.*?)\\]\\s*,?\\s*subscribe: \\[(.*?)\\]`, "s").exec(
+			natsExample("users"),
+		) ?? [];
+	const subjects = (list: string) => [...list.matchAll(/"([^"]+)"/g)].map(([, subject = ""]) => subject);
+	return { publish: subjects(publish), subscribe: subjects(subscribe) };
+}
+
 /** The password of every user in the examples. */
 const PASSWORD = "change-me";
 
