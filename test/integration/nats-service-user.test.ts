@@ -1,8 +1,10 @@
 import { mkdirSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { connect, type JetStreamManager } from "nats";
 import { describe, expect, test } from "vitest";
 import type { NatsDoor } from "../../src/ingest/nats-door.ts";
-import { saidOf, startDoor, untilUp } from "../support/nats-client.ts";
+import { lastingPort, saidOf, startDoor, untilUp } from "../support/nats-client.ts";
 import { connectAs, natsExample, permissionsOf, urlOf } from "../support/nats-examples.ts";
 import { ownDirectory, startOwnNats, waitFor } from "../support/services.ts";
 
@@ -72,6 +74,40 @@ describe("the service misses, and names,", () => {
 		await door.close();
 		await nats.stop();
 	});
+});
+
+test("where a server lost the end of the stream, the service reads it from the start; it misses, and names, that, too", async () => {
+	const dataDir = ownDirectory("nats-tail");
+	mkdirSync(dataDir, { recursive: true });
+	const port = lastingPort();
+	const whole = await startOwnNats({ dataDir, port, config: usersWithout() });
+	const door = startDoor({ url: urlOf("auditlog", whole), ingest });
+	await untilUp(door);
+	const acme = await connectAs("acme", whole);
+	await acme.jetstream().publish("audit.events.acme", "{}");
+	await acme.close();
+	await withRoot(whole, (jsm) =>
+		waitFor(async () => (await jsm.consumers.info("AUDIT", "audit-writer")).ack_floor.stream_seq > 0),
+	);
+	await whole.stop();
+	const [messages] = (await readdir(dataDir, { recursive: true })).filter((name) => name.endsWith("AUDIT/msgs"));
+	await rm(join(dataDir, messages ?? "where are they?"), { recursive: true });
+
+	const without = await startOwnNats({ dataDir, port: whole.port, config: usersWithout(RARE) });
+	expect(without.port).toBe(whole.port);
+	await withRoot(without, async (jsm) => {
+		const { delivered } = await jsm.consumers.info("AUDIT", "audit-writer");
+		const { state } = await jsm.streams.info("AUDIT");
+		// Newer servers know the last number from elsewhere, and lose nothing.
+		if (delivered.stream_seq > state.last_seq) await waitFor(() => door.status().reason?.includes(RARE));
+		else await untilUp(door);
+	});
+	await without.stop();
+	const right = await startOwnNats({ dataDir, port: whole.port, config: natsExample("users") });
+	await untilUp(door);
+	expect(door.degraded()).toEqual(saidOf(right));
+	await door.close();
+	await right.stop();
 });
 
 test("once the streams are made, what makes and changes them can go", async () => {
