@@ -85,7 +85,7 @@ function explained(error: unknown, secured: boolean): unknown {
 	if (code === ErrorCode.ServerOptionNotAvailable && message === "tls") {
 		return new NatsError("the NATS server offers no TLS, which is asked for here", code, error as Error);
 	}
-	if (/ALERT_CERTIFICATE_REQUIRED|ALERT_BAD_CERTIFICATE|ALERT_UNKNOWN_CA|ALERT_CERTIFICATE_EXPIRED/.test(code)) {
+	if (/ALERT_.*(CERTIFICATE|UNKNOWN_CA)/.test(code)) {
 		return new NatsError("the NATS server refuses our certificate, or asks for one", ErrorCode.Tls, error as Error);
 	}
 	if (secured && code === ErrorCode.Timeout) {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -35,6 +35,7 @@ beforeAll(async () => {
 	}
 });
 
+const DOC = readFileSync(new URL("../../docs/nats.md", import.meta.url), "utf8");
 const file = (name: string) => join(folder, name);
 const clientFiles = (name: string) => ({ certFile: file(`${name}.cert`), keyFile: file(`${name}.key`) });
 
@@ -60,7 +61,12 @@ async function startSecured(
 	}
 	const tls = natsExample("tls").replaceAll("/etc/nats", dataDir);
 	expect(tls).toContain("verify: true\n");
-	const config = `${natsExample("users")}\n${verify ? tls : tls.replace("verify: true\n", "")}`;
+	await mkdir(join(dataDir, "nats"));
+	writeFileSync(join(dataDir, "nats/users.conf"), natsExample("users"));
+	writeFileSync(join(dataDir, "nats/tls.conf"), verify ? tls : tls.replace("verify: true\n", ""));
+	// As docs/nats.md has it.
+	const config = [...DOC.matchAll(/^include ".*"$/gm)].join("\n");
+	expect(config).toBe('include "nats/users.conf"\ninclude "nats/tls.conf"');
 	const nats = await startOwnNats({ dataDir, config, ...(port !== undefined && { port }) });
 	return { ...nats, secure: urlOf("auditlog", nats).replace("nats:", "tls:") };
 }
