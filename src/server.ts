@@ -96,8 +96,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
 
-		if (config.natsUrl !== undefined) {
-			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
+		if (config.nats !== undefined) {
+			natsDoor = closer.add(new NatsDoor({ ...config.nats, ingest, logger }), (door) => door.close());
 			natsDoor.start();
 		}
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
