@@ -379,7 +379,7 @@ export type ListApiKeysRequest = Message<"audit.v1.ListApiKeysRequest"> & {
   includeInactive: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -414,7 +414,7 @@ export type ListApiKeysRequestJson = {
   includeInactive?: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
