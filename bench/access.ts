@@ -7,8 +7,9 @@ import { createInterface } from "node:readline";
 import pg from "pg";
 import { pino } from "pino";
 import { ApiKeyVerifier, findApiKeyIn } from "../src/auth/api-key-verifier.ts";
-import { createApiKey } from "../src/auth/api-keys.ts";
+import { formatApiKey, hashSecret, newApiKey } from "../src/auth/api-keys.ts";
 import { Authenticator } from "../src/auth/authenticator.ts";
+import { insertKey } from "../src/auth/key-changes.ts";
 import type { Principal } from "../src/auth/principal.ts";
 import { deriveKeys } from "../src/auth/secret.ts";
 import { type AuditClient, createAuditClient } from "../src/client/index.ts";
@@ -135,6 +136,7 @@ async function serve(layer: Layer, url: string): Promise<void> {
 		query: new Query({ db, pageTokenKey: keys.pageTokens }),
 		letters: new LetterQuery({ db, pageTokenKey: keys.pageTokens }),
 		redriver: { redrive: nobody, discard: nobody },
+		access: { keyChanges: { create: nobody, rotate: nobody, revoke: nobody }, keyQuery: { list: nobody }, tenants },
 		readiness: () => Promise.resolve({ ready: true, degraded: [] }),
 		telemetry,
 		logger,
@@ -153,8 +155,11 @@ async function bench(rounds: number): Promise<void> {
 	await migrate({ databaseUrl: postgres.url, secret: SECRET });
 	const admin = new pg.Client({ connectionString: postgres.url });
 	await admin.connect();
-	const spec = { name: "bench", role: "operator", tenants: "all" } as const;
-	const key = await createApiKey(admin, deriveKeys(SECRET), spec);
+	const made = newApiKey();
+	const spec = { name: "bench", role: "operator", tenants: "all", by: "bench" } as const;
+	const rest = { id: made.id, maskedUnits: [], expiresAt: undefined };
+	await insertKey(admin, hashSecret(deriveKeys(SECRET), made), { ...spec, ...rest });
+	const key = formatApiKey(made);
 	const { rows } = await admin.query<{ server_version: string }>("SHOW server_version");
 	await admin.end();
 	const services = { with: await start("with", postgres.url), without: await start("without", postgres.url) };

@@ -1,5 +1,7 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
+import { KeyChanges } from "./auth/key-changes.ts";
+import { LastUses, writeUsesTo } from "./auth/last-uses.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
@@ -10,6 +12,7 @@ import { NatsDoor } from "./ingest/nats-door.ts";
 import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
@@ -94,7 +97,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
-		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
+		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
+		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
+		const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
+		const verifier = new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId));
+		const authenticator = new Authenticator({ apiKeys: verifier });
 
 		if (config.nats !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ ...config.nats, ingest, logger }), (door) => door.close());
@@ -103,7 +110,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort, limits } = config;
-		const services = { ingest, query, reads, letters, redriver, authenticator, readiness, telemetry, logger };
+		const access = { keyChanges, keyQuery, tenants };
+		const services = { ingest, query, reads, letters, redriver, access, authenticator, readiness, telemetry, logger };
 		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };

@@ -54,7 +54,11 @@ const OF_WHOLE_MESSAGES: ReadonlySet<RpcName> = new Set([
  * @param tenantIds the tenants the call names; none if it leaves that to the key, or if they are not known yet
  * @throws AuditError `permission_denied`, `not_found`
  */
-export function authorize(principal: Principal, rpc: RpcName, tenantIds: Iterable<TenantId>): void {
+export function authorize(
+	principal: Pick<Principal, "roles" | "tenants" | "maskedUnits">,
+	rpc: RpcName,
+	tenantIds: Iterable<TenantId>,
+): void {
 	const allowed: readonly Role[] = PERMISSIONS[rpc];
 	if (!allowed.some((role) => principal.roles.has(role))) {
 		const roles = [...principal.roles].join(" and ");

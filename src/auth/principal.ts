@@ -40,12 +40,12 @@ export function maskedUnitsOf(roles: ReadonlySet<Role>, denied: Iterable<Maskabl
 }
 
 /** The tenant a call may leave out: the only one its caller is bound to. */
-export function boundTenant(principal: Principal): TenantId | undefined {
+export function boundTenant(principal: Pick<Principal, "tenants">): TenantId | undefined {
 	if (principal.tenants === "all" || principal.tenants.size !== 1) return undefined;
 	const [only] = principal.tenants;
 	return only;
 }
 
-export function maySee(principal: Principal, tenantId: TenantId): boolean {
+export function maySee(principal: Pick<Principal, "tenants">, tenantId: TenantId): boolean {
 	return principal.tenants === "all" || principal.tenants.has(tenantId);
 }

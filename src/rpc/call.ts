@@ -27,6 +27,8 @@ export interface Call {
 	name?: string;
 	protocol?: string;
 	principal?: Principal;
+	/** Asks anew who is calling: of a stream's caller, again and again. */
+	authenticate?: () => Promise<Principal>;
 	/** How many events it brings, once they are read. */
 	events?: number;
 	/** The batches its events are in. */

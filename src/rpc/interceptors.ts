@@ -12,6 +12,7 @@ import { answerBytesOf } from "./limits.ts";
 import { bodyKey, findMalformedIn } from "./malformed.ts";
 import { isOpen, nameOf } from "./open-services.ts";
 import { untilStopped } from "./until-stopped.ts";
+import { whileAuthenticated } from "./while-authenticated.ts";
 
 /**
  * Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s.
@@ -19,7 +20,7 @@ import { untilStopped } from "./until-stopped.ts";
  * @param stopping aborted when the service is to stop: streams, which would go on, end then
  */
 export function interceptors(stopping: AbortSignal): Interceptor[] {
-	return [mapErrors, endStreamsWhen(stopping), endInTime, refuseUnknownFields];
+	return [mapErrors, endStreamsWhen(stopping), whileAuthenticated, endInTime, refuseUnknownFields];
 }
 
 /**
@@ -46,7 +47,8 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			call.principal = await authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			call.authenticate = () => authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			call.principal = await call.authenticate();
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
 			throw asConnectError(error);

@@ -3,6 +3,7 @@ import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
 import { type Telemetry, value } from "../telemetry.ts";
+import { AccessServiceCalls, type AccessServiceOptions } from "./access-service.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
 import { Connections } from "./connections.ts";
@@ -20,6 +21,7 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
+	readonly access: AccessServiceOptions;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
@@ -53,6 +55,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		readiness,
 		calls: new AuditServiceCalls(options),
 		deadLetters: new DeadLetterServiceCalls(options),
+		access: new AccessServiceCalls(options.access),
 		authenticator,
 		budgets: {
 			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),

@@ -12,6 +12,7 @@ import {
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import type { AccessServiceCalls } from "./access-service.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import { callOf, contextOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
@@ -23,12 +24,14 @@ import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { addOpenServices, isOpen, nameOf, OPEN_REQUEST_BYTES } from "./open-services.ts";
 import { sendError } from "./rest-response.ts";
+import { addAccessService } from "./route-access.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly deadLetters: DeadLetterServiceCalls;
+	readonly access: AccessServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
@@ -45,10 +48,11 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, authenticator, readiness, stopping } = options;
+	const { calls, deadLetters, access, authenticator, readiness, stopping } = options;
 	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
+	addAccessService(router, access);
 	const health = addOpenServices(router, readiness);
 	return { route: routeTo(router, options), close: () => health.close() };
 }

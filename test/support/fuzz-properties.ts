@@ -3,7 +3,7 @@ import { create, fromJsonString } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { headers } from "nats";
 import { expect } from "vitest";
-import { parseApiKey } from "../../src/auth/api-keys.ts";
+import { formatApiKey, parseApiKey } from "../../src/auth/api-keys.ts";
 import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { AuditError, type Violation } from "../../src/errors.ts";
 import { admit } from "../../src/event/admit.ts";
@@ -43,7 +43,7 @@ const tenant = "acme" as TenantId;
 const everything = parseSearch(create(QueryRequestSchema), tenant, NOTHING_MASKED);
 const cursor = { occurredAt: now, id: "01931b8f-0000-7000-8000-000000000001" as EventId };
 const goodToken = issuePageToken(key(3), everything, cursor, 0);
-const goodKey = `al_${"0123456789ab"}_${"0f".repeat(32)}`;
+const goodKey = formatApiKey({ id: "0123456789ab", secret: "0f".repeat(32) });
 
 export const FUZZ_PROPERTIES: readonly FuzzProperty[] = [
 	{
@@ -101,7 +101,7 @@ export const FUZZ_PROPERTIES: readonly FuzzProperty[] = [
 					]);
 				}
 				const parsed = parseApiKey(apiKey);
-				if (parsed) expect(`al_${parsed.id}_${parsed.secret}`).toBe(apiKey);
+				if (parsed) expect(formatApiKey(parsed)).toBe(apiKey);
 			}),
 		),
 	},

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { ApiKeyVerifier } from "../../src/auth/api-key-verifier.ts";
-import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
+import { type ApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
 import { Authenticator } from "../../src/auth/authenticator.ts";
+import { insertKey, type KeySpec } from "../../src/auth/key-changes.ts";
 import type { MaskableUnit, Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { loadConfig } from "../../src/config.ts";
@@ -45,7 +46,7 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 	return {
 		...server,
 		database,
-		createKey: (role, tenants, masked) => createKey(database.url, role, tenants, masked),
+		createKey: (role, tenants, maskedUnits = []) => createKey(database.url, role, tenants, { maskedUnits }),
 		async end() {
 			await server.close();
 			await database.drop();
@@ -53,23 +54,35 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 	};
 }
 
-/** Makes a key straight in a database, as `auditlog key create` does. */
+/**
+ * Makes a key straight in a database, for tenants that need not exist yet. No event tells of it: what tests find in a log is
+ * what they are about.
+ */
 export async function createKey(
 	url: string,
 	role: Role,
 	tenants: readonly string[] | "all",
-	maskedUnits: readonly MaskableUnit[] = [],
-	name = `test ${randomBytes(3).toString("hex")}`,
+	{
+		maskedUnits = [],
+		expiresAt,
+		name = `test ${randomBytes(3).toString("hex")}`,
+	}: Partial<Pick<KeySpec, "maskedUnits" | "expiresAt" | "name">> = {},
 ): Promise<string> {
 	const admin = new Client({ connectionString: url });
 	await admin.connect();
 	try {
-		return await createApiKey(admin, deriveKeys(testSecret()), {
+		const key = newApiKey();
+		const made = await insertKey(admin, hashSecret(deriveKeys(testSecret()), key), {
+			id: key.id,
 			name,
 			role,
-			tenants: tenants as readonly TenantId[] | "all",
+			tenants: tenants === "all" ? tenants : new Set(tenants as readonly TenantId[]),
 			maskedUnits,
+			expiresAt,
+			by: "test",
 		});
+		if (made === undefined) throw new Error("there is a key with this id");
+		return formatApiKey(key);
 	} finally {
 		await admin.end();
 	}
@@ -91,6 +104,11 @@ export async function startDoors(
 		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
+		access: {
+			keyChanges: { create: reached, rotate: reached, revoke: reached },
+			keyQuery: { list: reached },
+			tenants: { exists: reached },
+		},
 		authenticator: new Authenticator({
 			apiKeys: new ApiKeyVerifier((id) => {
 				const { key, role } = known.get(id) ?? {};

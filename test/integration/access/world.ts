@@ -54,7 +54,7 @@ async function fill(service: LetterService, tenant: TenantName): Promise<Holding
 	const letters = (await service.publish(bad, bad)).filter(({ tenantId }) => tenantId === tenant);
 	const [letterId = "", discardedLetterId = ""] = letters.map(({ id }) => id);
 	const keyId = async () =>
-		parseApiKey(await createKey(service.database.url, "reader", [tenant], [], canary))?.id ?? "";
+		parseApiKey(await createKey(service.database.url, "reader", [tenant], { name: canary }))?.id ?? "";
 	return {
 		tenantId: tenant,
 		eventId,

@@ -381,7 +381,7 @@ export type ListApiKeysRequest = Message<"audit.v1.ListApiKeysRequest"> & {
   includeInactive: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -416,7 +416,7 @@ export type ListApiKeysRequestJson = {
   includeInactive?: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
