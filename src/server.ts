@@ -12,10 +12,12 @@ import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
+import { TenantQuery } from "./query/tenants.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
+import { DISABLED_ASKED_MS } from "./storage/disabled-tenants.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
 import { ServiceLog } from "./storage/service-log.ts";
@@ -54,10 +56,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		// Asked for the log's sake; while the database is away, the first write asks.
 		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
-		closer.add(
-			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
-			(loop) => loop.close(),
-		);
+		const repeat = (name: string, everyMs: number, job: () => Promise<void>) =>
+			closer.add(startLoop(name, everyMs, logger, job), (loop) => loop.close());
+		repeat("partitions", PARTITION_CHECK_MS, () => partitions.ensureAhead(new Date()));
 
 		let natsDoor: NatsDoor | undefined;
 		const onAppended = (head: ChainHead) => {
@@ -71,6 +72,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const tenants = new Tenants({ db, log });
+		repeat("disabled tenants", DISABLED_ASKED_MS, () => tenants.disabled.refresh());
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -88,6 +90,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
+		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
 		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
 
 		if (config.natsUrl !== undefined) {
@@ -97,7 +100,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort, limits } = config;
-		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
+		const calls = { ingest, query, letters, redriver, tenants, tenantList, disabled: tenants.disabled };
+		const services = { ...calls, authenticator, readiness, telemetry, logger };
 		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };

@@ -2,12 +2,14 @@ import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
+import { TenantService } from "../gen/audit/v1/tenant_service_pb.ts";
 import { retry } from "./retry.ts";
 
 export { AuditError, type ErrorCode, type Violation } from "../errors.ts";
 export * from "../gen/audit/v1/audit_service_pb.ts";
 export * from "../gen/audit/v1/dead_letter_service_pb.ts";
 export * from "../gen/audit/v1/event_pb.ts";
+export * from "../gen/audit/v1/tenant_service_pb.ts";
 export { toAuditError } from "./errors.ts";
 export { retry } from "./retry.ts";
 
@@ -16,6 +18,9 @@ export type AuditClient = Client<typeof AuditService>;
 
 /** Lists, gets, redrives and discards dead letters. Needs an operator key. */
 export type DeadLetterClient = Client<typeof DeadLetterService>;
+
+/** Makes, lists, renames, disables and enables tenants. Needs an operator key; of its own tenants a tenant admin's will do to list and rename. */
+export type TenantClient = Client<typeof TenantService>;
 
 export interface AuditClientOptions {
 	/** Where the service listens: `http://host:8080` or `http://host:50051`; `https:` for TLS. */
@@ -47,6 +52,11 @@ export function createAuditClient(options: AuditClientOptions): AuditClient {
 /** A client for dead letters. What is said of `createAuditClient` holds for it. */
 export function createDeadLetterClient(options: AuditClientOptions): DeadLetterClient {
 	return createClient(DeadLetterService, options.transport ?? nodeTransport(options));
+}
+
+/** A client for tenants. What is said of `createAuditClient` holds for it. */
+export function createTenantClient(options: AuditClientOptions): TenantClient {
+	return createClient(TenantService, options.transport ?? nodeTransport(options));
 }
 
 function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOptions): Transport {

@@ -40,7 +40,7 @@ export async function seedDemoTenants(databaseUrl: string, secret: string, logge
 		const makeKey = (name: string, role: ApiKeySpec["role"], bound: ApiKeySpec["tenants"]) =>
 			createApiKey(admin, keys, { key: demoApiKey(keys, name), name: `demo: ${name}`, role, tenants: bound });
 		const seed = async ({ id, name }: { id: TenantId; name: string }): Promise<DemoTenant> => {
-			await tenants.create(id, name);
+			await tenants.ensure(id, name);
 			const writerKey = await makeKey(`${name} writer`, "writer", [id]);
 			return { id, name, writerKey, readerKey: await makeKey(`${name} reader`, "reader", [id]) };
 		};

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { authorize } from "../auth/permissions.ts";
 import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
+import { actorOf } from "../auth/principal-actor.ts";
 import { AuditError, invalidArgument } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
@@ -25,8 +26,10 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
+import { refuseDisabled } from "./disabled.ts";
 
 export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
@@ -35,6 +38,7 @@ export interface AuditServiceOptions {
 		search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }>;
 		get(request: GetEventRequest, tenantId: TenantId): Promise<Event>;
 	};
+	readonly disabled: Pick<DisabledTenants, "has">;
 }
 
 /**
@@ -45,11 +49,13 @@ export class AuditServiceCalls {
 	readonly #ingest: AuditServiceOptions["ingest"];
 	readonly #query: AuditServiceOptions["query"];
 	readonly #telemetry: Telemetry;
+	readonly #disabled: AuditServiceOptions["disabled"];
 
-	constructor({ ingest, query, telemetry }: AuditServiceOptions) {
+	constructor({ ingest, query, telemetry, disabled }: AuditServiceOptions) {
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
+		this.#disabled = disabled;
 	}
 
 	/** @param at where the event is in what the caller sent: violations' fields begin there */
@@ -81,13 +87,15 @@ export class AuditServiceCalls {
 	async query(request: QueryRequest, principal: Principal): Promise<QueryResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
-		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId)));
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		return create(QueryResponseSchema, await this.#query.search(request, readable));
 	}
 
 	async getEvent(request: GetEventRequest, principal: Principal): Promise<GetEventResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
-		return create(GetEventResponseSchema, { event: await this.#query.get(request, required(tenantId)) });
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		return create(GetEventResponseSchema, { event: await this.#query.get(request, readable) });
 	}
 }
 
@@ -126,6 +134,7 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 		keyId: principal.keyId,
 		boundTenant: boundTenant(principal),
 		mayWrite: (tenantId) => maySee(principal, tenantId),
+		actor: actorOf(principal),
 		trace,
 	};
 }

@@ -25,10 +25,13 @@ import { addOpenServices, isOpen, nameOf, OPEN_REQUEST_BYTES } from "./open-serv
 import { sendError } from "./rest-response.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
+import { addTenantService } from "./route-tenants.ts";
+import type { TenantServiceCalls } from "./tenant-service.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly deadLetters: DeadLetterServiceCalls;
+	readonly tenants: TenantServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
@@ -45,10 +48,11 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, authenticator, readiness, stopping } = options;
+	const { calls, deadLetters, tenants, authenticator, readiness, stopping } = options;
 	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
+	addTenantService(router, tenants);
 	const health = addOpenServices(router, readiness);
 	return { route: routeTo(router, options), close: () => health.close() };
 }

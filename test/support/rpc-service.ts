@@ -83,6 +83,9 @@ export async function startDoors(
 		query: { search: reached, get: reached },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
+		tenants: { create: reached, rename: reached, setDisabled: reached },
+		disabled: { has: () => Promise.resolve(false) },
+		tenantList: { list: reached },
 		authenticator: new Authenticator({
 			apiKeys: new ApiKeyVerifier((id) => {
 				const { key, role } = known.get(id) ?? {};
