@@ -50,6 +50,7 @@ const BY_REASON: Record<string, string> = {
 	NATS_PERMISSION: "Put user and password, or a token, into --nats-url: nats://user:password@host:4222.",
 	STREAM_FULL: "The service is behind: let it store what is there, or give the stream more room, and import again.",
 	TENANT_NOT_FOUND: "`auditlog tenant list` shows the tenants there are; `auditlog tenant create <id>` makes one.",
+	TENANT_DISABLED: "Nothing is lost: `auditlog tenant enable <id>` opens its log again, which takes an operator.",
 	EVENT_NOT_FOUND: "Ids are looked up within one tenant: is --tenant right? What came by NATS is there a moment later.",
 	OTHER_SECRET: "AUDIT_SECRET must be the one this database has been used with from the start.",
 };
