@@ -122,6 +122,9 @@ describe("a disabled tenant", () => {
 		expect(await refusalOf(service.tenants.renameTenant({ id: "acme", name: "Acme" }))).toBe("done");
 		const { key: others } = await service.as("operator", ["globex"]);
 		for (const call of [write, read]) expect(await call(others)).toBe("not_found TENANT_NOT_FOUND");
+		const events = [anEvent(), anEvent({ tenantId: "globex" })];
+		const { results } = await client(others).batchWrite({ events });
+		expect(results[0]?.result).toMatchObject({ case: "error", value: { reason: "TENANT_NOT_FOUND" } });
 	});
 
 	test("loses nothing that comes from NATS: dead letters, redriven once it is enabled, stored once", async () => {
@@ -172,7 +175,21 @@ describe("a disabled tenant", () => {
 	});
 
 	test("disabled by twenty at once is disabled once, with one event", async () => {
-		const answers = await Promise.all(Array.from({ length: 20 }, () => disable()));
+		// Nobody commits before another is in the middle of it, too.
+		await service.admin.query("SELECT pg_advisory_lock(7301, 0)");
+		const calls = Array.from({ length: 20 }, () => disable());
+		try {
+			await waitFor(async () => {
+				const { rows } = await service.admin.query<{ waiting: number }>(
+					`SELECT count(*)::int AS waiting FROM pg_stat_activity
+					 WHERE datname = current_database() AND usename = 'audit_writer' AND wait_event_type = 'Lock'`,
+				);
+				return (rows[0]?.waiting ?? 0) >= 2;
+			});
+		} finally {
+			await service.admin.query("SELECT pg_advisory_unlock(7301, 0)");
+		}
+		const answers = await Promise.all(calls);
 		expect(answers.filter(({ changed }) => changed)).toHaveLength(1);
 		expect(new Set(answers.map(({ tenant }) => tenant?.disabledAt?.nanos)).size).toBe(1);
 		expect(await stored("acme")).toEqual(["audit.log.created", "audit.tenant.disabled"]);

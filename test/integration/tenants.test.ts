@@ -1,11 +1,13 @@
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Client } from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { deriveKeys, rolePassword } from "../../src/auth/secret.ts";
 import { createAuditClient } from "../../src/client/index.ts";
 import { TenantService } from "../../src/gen/audit/v1/tenant_service_pb.ts";
 import { eventMessage, openNatsClient, untilDrained, untilUp } from "../support/nats-client.ts";
 import { startRpcService } from "../support/rpc-service.ts";
-import { startOwnNats } from "../support/services.ts";
+import { startOwnNats, testSecret } from "../support/services.ts";
 import { rawCall, refusalOf, startTenantService, type TenantTestService } from "../support/tenant-service.ts";
 import { anEvent } from "../support/write-path.ts";
 
@@ -237,6 +239,35 @@ describe("a list", () => {
 		expect(await refusalOf(service.tenants.listTenants({ pageSize: -1 }))).toBe(
 			"invalid_argument INVALID_QUERY page_size",
 		);
+	});
+
+	test("is none for the reader's role itself until it is said of which tenants", async () => {
+		await service.makeTenants("acme", "globex");
+		await service.tenants.renameTenant({ id: "acme", name: "Acme" });
+		const url = new URL(service.database.url);
+		url.username = "audit_reader";
+		url.password = rolePassword(deriveKeys(testSecret()), "audit_reader");
+		const role = new Client({ connectionString: url.href });
+		await role.connect();
+		const seenWith = async (scope: string) => {
+			await role.query("SELECT set_config('audit.tenants_of', $1, false)", [scope]);
+			const { rows } = await role.query(
+				"SELECT id FROM audit.tenants UNION ALL SELECT tenant_id FROM audit.tenant_changes",
+			);
+			return rows.map(({ id }) => id);
+		};
+		expect(await seenWith("")).toEqual([]);
+		expect(await seenWith("acme,nobody")).toEqual(["acme", "acme"]);
+		expect(await seenWith("globex")).toEqual(["globex"]);
+		expect(await seenWith("*")).toEqual(["acme", "globex", "acme"]);
+		await role.query("SET default_transaction_read_only = off");
+		for (const sql of [
+			"SELECT * FROM audit.change_tenant('acme', 'x', NULL)",
+			"INSERT INTO audit.tenant_changes VALUES ('acme', 2, 'x')",
+		]) {
+			await expect(role.query(sql)).rejects.toMatchObject({ code: "42501" });
+		}
+		await role.end();
 	});
 
 	test("is none for whoever neither administers nor operates", async () => {
