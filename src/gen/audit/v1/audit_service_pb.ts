@@ -1053,6 +1053,7 @@ export const AuditService: GenService<{
    * Errors: INVALID_ARGUMENT with every violation; ALREADY_EXISTS if the key (tenant, time, id) is taken by different
    * content; NOT_FOUND if the tenant does not exist for this key; RESOURCE_EXHAUSTED when the service is full and
    * UNAVAILABLE when PostgreSQL is away (both with RetryInfo; send the same `id` again and nothing is stored twice).
+   * PERMISSION_DENIED with the reason TENANT_DISABLED while the tenant is disabled.
    *
    * @generated from rpc audit.v1.AuditService.WriteEvent
    */
@@ -1081,6 +1082,7 @@ export const AuditService: GenService<{
    * Errors: INVALID_ARGUMENT for a bad filter, a negative page size, or a page token that was made for another tenant,
    * filter or order; NOT_FOUND if the tenant does not exist for this key; DEADLINE_EXCEEDED if a month had to be searched for too
    * long (narrow the time range or the filters).
+   * PERMISSION_DENIED with the reason TENANT_DISABLED while the tenant is disabled, but for operators; GetEvent likewise.
    *
    * @generated from rpc audit.v1.AuditService.Query
    */
