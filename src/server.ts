@@ -16,10 +16,12 @@ import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
+import { TenantQuery } from "./query/tenants.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
+import { DISABLED_ASKED_MS } from "./storage/disabled-tenants.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
 import { ServiceLog } from "./storage/service-log.ts";
@@ -49,19 +51,13 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const telemetry = new Telemetry();
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
-		const schema = new SchemaVersion(db);
-		await schema.require().catch((error: unknown) => {
-			// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
-			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
-			logger.warn({ err: error.cause }, "the database is away; waiting for it");
-		});
+		const schema = await checkSchema(db, logger);
 		// Asked for the log's sake; while the database is away, the first write asks.
 		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
-		closer.add(
-			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
-			(loop) => loop.close(),
-		);
+		const repeat = (name: string, everyMs: number, job: () => Promise<void>) =>
+			closer.add(startLoop(name, everyMs, logger, job), (loop) => loop.close());
+		repeat("partitions", PARTITION_CHECK_MS, () => partitions.ensureAhead(new Date()));
 
 		let natsDoor: NatsDoor | undefined;
 		const onAppended = (head: ChainHead) => {
@@ -75,11 +71,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const tenants = new Tenants({ db, log });
+		repeat("disabled tenants", DISABLED_ASKED_MS, () => tenants.disabled.refresh());
 		const reads = closer.add(new ReadLog({ log, logger }), (r) => r.close());
-		closer.add(
-			startLoop("read summaries", TELL_EVERY_MS, logger, () => reads.tellDue()),
-			(loop) => loop.close(),
-		);
+		repeat("read summaries", TELL_EVERY_MS, () => reads.tellDue());
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -98,6 +92,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
+		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
 		const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
 		const verifier = new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId));
@@ -111,7 +106,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort, limits } = config;
 		const access = { keyChanges, keyQuery, tenants };
-		const services = { ingest, query, reads, letters, redriver, access, authenticator, readiness, telemetry, logger };
+		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
+		const services = { ...calls, authenticator, readiness, telemetry, logger };
 		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
@@ -119,6 +115,16 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		await closer.close();
 		throw error;
 	}
+}
+
+async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion> {
+	const schema = new SchemaVersion(db);
+	await schema.require().catch((error: unknown) => {
+		// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
+		if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
+		logger.warn({ err: error.cause }, "the database is away; waiting for it");
+	});
+	return schema;
 }
 
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { authorize } from "../auth/permissions.ts";
 import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
+import { actorOf } from "../auth/principal-actor.ts";
 import { AuditError, invalidArgument } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
@@ -30,8 +31,10 @@ import type { Asked } from "../query/asked.ts";
 import type { Query } from "../query/query.ts";
 import { tellsOfReadsOnly } from "../query/read-event.ts";
 import type { ReadLog, Recorded } from "../query/read-log.ts";
+import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
+import { refuseDisabled } from "./disabled.ts";
 import { type Answers, readBy } from "./recorded-reads.ts";
 
 export interface AuditServiceOptions {
@@ -39,6 +42,7 @@ export interface AuditServiceOptions {
 	readonly telemetry: Telemetry;
 	readonly query: Pick<Query, "search" | "get">;
 	readonly reads: Pick<ReadLog, "recorded">;
+	readonly disabled: Pick<DisabledTenants, "has">;
 }
 
 /**
@@ -50,12 +54,14 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #query: AuditServiceOptions["query"];
 	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
+	readonly #disabled: AuditServiceOptions["disabled"];
 
-	constructor({ ingest, query, reads, telemetry }: AuditServiceOptions) {
+	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions) {
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
 		this.#reads = reads;
+		this.#disabled = disabled;
 	}
 
 	/** @param at where the event is in what the caller sent: violations' fields begin there */
@@ -88,9 +94,9 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
-		const page = await this.#query.search(request, required(tenantId), principal.maskedUnits);
-		const { asked, events, nextPageToken } = page;
-		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: required(tenantId) };
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		const { asked, events, nextPageToken } = await this.#query.search(request, readable, principal.maskedUnits);
+		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: readable };
 		const reads = tellsOfReadsOnly(events, request.actions) ? [] : [{ ...read, returned: events.length }];
 		return this.#reads.recorded(reads, create(QueryResponseSchema, { events, nextPageToken }));
 	}
@@ -99,8 +105,9 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
-		const event = await this.#query.get(request, required(tenantId), principal.maskedUnits);
-		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: required(tenantId) };
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		const event = await this.#query.get(request, readable, principal.maskedUnits);
+		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: readable };
 		const shows = { type: "event", id: event.id };
 		const reads = tellsOfReadsOnly([event], []) ? [] : [{ ...read, shows, returned: 1 }];
 		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
@@ -142,6 +149,7 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 		keyId: principal.keyId,
 		boundTenant: boundTenant(principal),
 		mayWrite: (tenantId) => maySee(principal, tenantId),
+		actor: actorOf(principal),
 		trace,
 	};
 }

@@ -16,8 +16,9 @@ import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
+import { TenantServiceCalls, type TenantServiceOptions } from "./tenant-service.ts";
 
-export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions {
+export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions, TenantServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
@@ -56,6 +57,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		calls: new AuditServiceCalls(options),
 		deadLetters: new DeadLetterServiceCalls(options),
 		access: new AccessServiceCalls(options.access),
+		tenants: new TenantServiceCalls(options),
 		authenticator,
 		budgets: {
 			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),

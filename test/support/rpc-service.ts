@@ -109,6 +109,9 @@ export async function startDoors(
 			keyQuery: { list: reached },
 			tenants: { exists: reached },
 		},
+		tenants: { create: reached, rename: reached, setDisabled: reached },
+		disabled: { has: () => Promise.resolve(false) },
+		tenantList: { list: reached },
 		authenticator: new Authenticator({
 			apiKeys: new ApiKeyVerifier((id) => {
 				const { key, role } = known.get(id) ?? {};

@@ -54,6 +54,14 @@ const UNKNOWN: Expected = {
 	says: /^a valid API key is required: send Authorization: Bearer <key>$/,
 };
 
+/** The world has a tenant that is disabled. */
+const CLOSED: Expected = {
+	code: "permission_denied",
+	reason: "TENANT_DISABLED",
+	fields: [],
+	says: /^the tenant is disabled; an operator may enable it$/,
+};
+
 export const CALLERS: readonly RequestRow[] = [
 	{ row: 34, what: "no key", doors: withKey(() => undefined), expected: UNKNOWN },
 	...["s3cret", "al_s3cret", `al_${"0".repeat(12)}_`, "al__", "\u00e9".repeat(9), "x".repeat(8000)].map(
@@ -143,6 +151,24 @@ export const CALLERS: readonly RequestRow[] = [
 			expected: { code: "not_found", reason: "TENANT_NOT_FOUND", fields: [], says: /^no such tenant for this key$/ },
 		}),
 	),
+	{
+		row: 48,
+		what: "a write to a disabled tenant",
+		doors: only(
+			withKey(({ key }) => key, {}, { tenant: "closed" }),
+			/write/,
+		),
+		expected: CLOSED,
+	},
+	{
+		row: 48,
+		what: "a reader's look at a disabled tenant",
+		doors: only(
+			withKey(({ service }) => service.createKey("reader", ["closed"]), {}, { tenant: "closed" }),
+			/search|one event/,
+		),
+		expected: CLOSED,
+	},
 	...["a b", "s3cret\0", "x".repeat(129), "é"].map(
 		(tenant): RequestRow => ({
 			row: 47,

@@ -18,7 +18,6 @@ export const ELSEWHERE: Readonly<Record<number, readonly [file: string, test: st
 export const NOT_YET: Readonly<Record<number, string>> = {
 	...rows([37, 38, 39, 40, 41, 42], "JWT: enters with it"),
 	45: "mTLS: enters with TLS",
-	48: "tenants cannot be suspended: enters with the tenants' service",
 	79: "events have no tags",
 	...rows([100, 101, 102, 103], "Tail: enters with it"),
 	...rows([104, 105], "Export: enters with it"),
@@ -37,6 +36,7 @@ export const ADAPTED: Readonly<Record<number, string>> = {
 	43: "two keys that differ are UNAUTHENTICATED like any other bad key: there is one text for all",
 	46: "keys have roles instead of scopes; the message names the role",
 	47: "a tenant of others is NOT_FOUND for writes too: what a key may not see does not exist for it",
+	48: "the word is TENANT_DISABLED; operators read on",
 	49: "`occurred_at` is optional, but where a retry could not be recognised without it",
 	50: "there is one reason, INVALID_EVENT; the violations say which rule, and of which field",
 	51: "in fields a lone surrogate makes the JSON malformed, in metadata the event invalid",
