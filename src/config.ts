@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { JWT_SETTINGS, type JwtSettings, readJwtSettings } from "./auth/jwt-settings.ts";
+import { readTlsSettings, TLS_SETTINGS, type TlsSettings } from "./rpc/tls-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -15,6 +17,10 @@ export interface Config {
 	readonly secret: string;
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
+	/** What tokens are believed; undefined: none. */
+	readonly jwt: JwtSettings | undefined;
+	/** How the ports are encrypted; undefined: not at all. */
+	readonly tls: TlsSettings | undefined;
 	readonly limits: {
 		/** The most connections at one time, and the most of one address. */
 		readonly connections: number;
@@ -87,6 +93,8 @@ export const SETTINGS = {
 		fallback: "false",
 		parse: parseBoolean,
 	},
+	...JWT_SETTINGS,
+	...TLS_SETTINGS,
 	AUDIT_MAX_CONNECTIONS: {
 		doc: "The most connections at one time, on both ports together. One more is closed at once.",
 		fallback: "2000",
@@ -141,6 +149,8 @@ export function loadConfig(env: Environment): Config {
 		logLevel: read<string>("LOG_LEVEL") as string,
 		secret: read<string>("AUDIT_SECRET") as string,
 		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
+		jwt: readJwtSettings(read, problems),
+		tls: readTlsSettings(read, problems),
 		limits: {
 			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,

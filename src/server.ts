@@ -1,6 +1,9 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
-import { deriveKeys } from "./auth/secret.ts";
+import { JwtVerifier } from "./auth/jwt.ts";
+import type { JwtSettings } from "./auth/jwt-settings.ts";
+import { type DerivedKeys, deriveKeys } from "./auth/secret.ts";
+import { KEY_TIMES, onlyKey, RemoteTokenKeys } from "./auth/token-keys.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
 import { AuditError } from "./errors.ts";
@@ -21,7 +24,7 @@ import { SchemaVersion } from "./storage/schema-version.ts";
 import { ServiceLog } from "./storage/service-log.ts";
 import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
-import { Telemetry } from "./telemetry.ts";
+import { Telemetry, value } from "./telemetry.ts";
 
 export interface RunningServer {
 	readonly httpUrl: string;
@@ -88,7 +91,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
-		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
+		const apiKeys = new ApiKeyVerifier(findApiKeyIn(db.keys), keys);
+		const tokens = config.jwt && believeTokens(config.jwt, { keys, logger, telemetry, closer });
+		const authenticator = new Authenticator({ apiKeys, tokens });
 
 		if (config.natsUrl !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
@@ -105,6 +110,22 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		await closer.close();
 		throw error;
 	}
+}
+
+function believeTokens(
+	settings: JwtSettings,
+	{ keys, logger, telemetry, closer }: { keys: DerivedKeys; logger: Logger; telemetry: Telemetry; closer: Closer },
+): JwtVerifier {
+	if (!(settings.keys instanceof URL)) return new JwtVerifier({ settings, tokenKeys: onlyKey(settings.keys), keys });
+	const tokenKeys = new RemoteTokenKeys({ url: settings.keys, logger });
+	// Not waited for: an issuer that is slow must not hold up our end.
+	const refresh = () => Promise.resolve(void tokenKeys.refresh());
+	closer.add(startLoop("token keys", KEY_TIMES.refresh, logger, refresh), (loop) => loop.close());
+	telemetry.gauge("audit_token_keys_age_seconds", () => {
+		const ageMs = tokenKeys.ageMs();
+		return ageMs === undefined ? [] : value(ageMs / 1000);
+	});
+	return new JwtVerifier({ settings, tokenKeys, keys });
 }
 
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */

@@ -5,7 +5,7 @@ import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "
 import { Authenticator } from "../../src/auth/authenticator.ts";
 import type { Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
-import { loadConfig } from "../../src/config.ts";
+import { type Environment, loadConfig } from "../../src/config.ts";
 import { AuditError } from "../../src/errors.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { createLogger, type Logger } from "../../src/logger.ts";
@@ -27,8 +27,12 @@ export interface RpcService extends RunningServer {
  * The service with a database. Tenants are created by the first write to them.
  *
  * @param natsUrl without it there is no NATS door
+ * @param env more settings
  */
-export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): Promise<RpcService> {
+export async function startRpcService(
+	{ natsUrl, env = {} }: { natsUrl?: string; env?: Environment } = {},
+	logger = createLogger("silent"),
+): Promise<RpcService> {
 	const database = await createTestDatabase();
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -40,8 +44,9 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 		// Idle connections are the tests' own, and are not waited for.
 		AUDIT_DRAIN_MS: "500",
 		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
+		...env,
 	});
-	const server = await startServer(config, createLogger("silent"));
+	const server = await startServer(config, logger);
 	return {
 		...server,
 		database,
