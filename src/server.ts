@@ -1,9 +1,8 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
-import { JwtVerifier } from "./auth/jwt.ts";
-import type { JwtSettings } from "./auth/jwt-settings.ts";
-import { type DerivedKeys, deriveKeys } from "./auth/secret.ts";
-import { KEY_TIMES, onlyKey, RemoteTokenKeys } from "./auth/token-keys.ts";
+import { type BelieveTokensOptions, believeTokens } from "./auth/believe-tokens.ts";
+import { CertificateVerifier } from "./auth/mtls.ts";
+import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
 import { AuditError } from "./errors.ts";
@@ -16,6 +15,7 @@ import { startLoop } from "./loop.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { listen } from "./rpc/listen.ts";
+import { type OpenTls, openTls } from "./rpc/open-tls.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
@@ -24,13 +24,15 @@ import { SchemaVersion } from "./storage/schema-version.ts";
 import { ServiceLog } from "./storage/service-log.ts";
 import { LetterSettler } from "./storage/settle-letter.ts";
 import { Tenants } from "./storage/tenants.ts";
-import { Telemetry, value } from "./telemetry.ts";
+import { Telemetry } from "./telemetry.ts";
 
 export interface RunningServer {
 	readonly httpUrl: string;
 	readonly grpcUrl: string;
 	/** The NATS door, if it is configured. */
 	readonly natsDoor: NatsDoor | undefined;
+	/** Looks at once whether files that are read again have changed. */
+	reload(): void;
 	/** Drains: the doors close, what was accepted is decided, then the connections end. */
 	close(): Promise<void>;
 }
@@ -48,12 +50,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const telemetry = new Telemetry();
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
-		const schema = new SchemaVersion(db);
-		await schema.require().catch((error: unknown) => {
-			// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
-			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
-			logger.warn({ err: error.cause }, "the database is away; waiting for it");
-		});
+		const schema = await checkSchema(db, logger);
 		// Asked for the log's sake; while the database is away, the first write asks.
 		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
@@ -91,9 +88,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
-		const apiKeys = new ApiKeyVerifier(findApiKeyIn(db.keys), keys);
-		const tokens = config.jwt && believeTokens(config.jwt, { keys, logger, telemetry, closer });
-		const authenticator = new Authenticator({ apiKeys, tokens });
+		const tools = { keys, logger, telemetry, closer };
+		const tls = await openTls(config, tools);
+		const authenticator = openAuthenticator(config, { db, ...tools, identities: tls.identities });
 
 		if (config.natsUrl !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
@@ -103,29 +100,36 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const { host, httpPort, grpcPort, limits } = config;
 		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
-		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
-		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
-		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
+		const ports = { host, httpPort, grpcPort, limits, tls: tls.files };
+		const { httpUrl, grpcUrl } = closer.add(await listen({ ...ports, ...services }), (doors) => doors.close());
+		logger.info({ http_url: httpUrl, grpc_url: grpcUrl }, "listening");
+		return { httpUrl, grpcUrl, natsDoor, reload: () => tls.reload(), close: () => closer.close() };
 	} catch (error) {
 		await closer.close();
 		throw error;
 	}
 }
 
-function believeTokens(
-	settings: JwtSettings,
-	{ keys, logger, telemetry, closer }: { keys: DerivedKeys; logger: Logger; telemetry: Telemetry; closer: Closer },
-): JwtVerifier {
-	if (!(settings.keys instanceof URL)) return new JwtVerifier({ settings, tokenKeys: onlyKey(settings.keys), keys });
-	const tokenKeys = new RemoteTokenKeys({ url: settings.keys, logger });
-	// Not waited for: an issuer that is slow must not hold up our end.
-	const refresh = () => Promise.resolve(void tokenKeys.refresh());
-	closer.add(startLoop("token keys", KEY_TIMES.refresh, logger, refresh), (loop) => loop.close());
-	telemetry.gauge("audit_token_keys_age_seconds", () => {
-		const ageMs = tokenKeys.ageMs();
-		return ageMs === undefined ? [] : value(ageMs / 1000);
+async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion> {
+	const schema = new SchemaVersion(db);
+	await schema.require().catch((error: unknown) => {
+		// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
+		if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
+		logger.warn({ err: error.cause }, "the database is away; waiting for it");
 	});
-	return new JwtVerifier({ settings, tokenKeys, keys });
+	return schema;
+}
+
+/** Who may be known, and how: by key always, by token and certificate if there are settings for it. */
+function openAuthenticator(
+	{ jwt }: Config,
+	{ db, identities, ...tools }: BelieveTokensOptions & { db: Database; identities: OpenTls["identities"] },
+): Authenticator {
+	return new Authenticator({
+		apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), tools.keys),
+		tokens: jwt && believeTokens(jwt, tools),
+		certificates: identities && new CertificateVerifier(identities, tools.keys),
+	});
 }
 
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */

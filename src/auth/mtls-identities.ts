@@ -27,7 +27,8 @@ export function parseIdentities(text: string): Identities {
 		problems.push(...found.map((problem) => `[${index}].${problem}`));
 		if (found.length === 0) identities.set(san, identityOf(entry as unknown as CheckedEntry));
 	}
-	if (problems.length > 0) throw new Error(`there are ${problems.length} problem(s):\n    ${problems.join("\n    ")}`);
+	if (problems.length > 0)
+		throw new Error(`AUDIT_MTLS_IDENTITIES_FILE has ${problems.length} problem(s):\n    ${problems.join("\n    ")}`);
 	return identities;
 }
 
@@ -55,10 +56,11 @@ function readList(text: string): readonly Entry[] {
 	try {
 		list = JSON.parse(text);
 	} catch {
-		throw new Error("it is no JSON");
+		throw new Error("AUDIT_MTLS_IDENTITIES_FILE is no JSON");
 	}
 	const isEntry = (entry: unknown) => typeof entry === "object" && entry !== null && !Array.isArray(entry);
-	if (!Array.isArray(list) || !list.every(isEntry)) throw new Error("it must be a JSON list of objects");
+	if (!Array.isArray(list) || !list.every(isEntry))
+		throw new Error("AUDIT_MTLS_IDENTITIES_FILE must be a JSON list of objects");
 	return list as Entry[];
 }
 

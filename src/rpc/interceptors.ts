@@ -46,7 +46,10 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			call.principal = await authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			call.principal = await authenticator.authenticate({
+				header: (name) => context.requestHeader.get(name),
+				certificate: call.certificate,
+			});
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
 			throw asConnectError(error);

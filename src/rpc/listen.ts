@@ -15,11 +15,14 @@ import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
+import type { TlsFiles } from "./tls-front.ts";
 
 export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
+	/** With it both ports speak TLS and nothing else. */
+	readonly tls?: TlsFiles | undefined;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
@@ -69,6 +72,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			host,
 			port: number,
 			protocol,
+			tls: options.tls,
 			connections,
 			limits,
 			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls }),

@@ -1,3 +1,5 @@
+// The library below registers its algorithms by it.
+import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import {
 	BasicConstraintsExtension,
