@@ -176,6 +176,22 @@ export interface ShownSetting {
 
 /** Every setting there is, as `loadConfig` would read it. */
 export function showSettings(env: Environment): ShownSetting[] {
+	const together = problemsTogether(env);
+	const problemWith = (name: string) => together.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+	return showEach(env).map((shown) => ({ ...shown, problem: shown.problem ?? problemWith(shown.name) }));
+}
+
+/** What is wrong with all of them together, a line for each thing. */
+function problemsTogether(env: Environment): string[] {
+	try {
+		loadConfig(env);
+		return [];
+	} catch (error) {
+		return (error as Error).message.split("\n").map((line) => line.trim());
+	}
+}
+
+function showEach(env: Environment): ShownSetting[] {
 	return Object.keys(SETTINGS).map((key) => {
 		const name = key as SettingName;
 		const setting: Setting<unknown> = SETTINGS[name];

@@ -95,12 +95,14 @@ export function readJwtSettings(read: Read, problems: string[]): JwtSettings | u
 		maskedUnits: read<string>("AUDIT_JWT_MASKED_UNITS_CLAIM"),
 	};
 	if (problems.length > before || (!issuer && !audience && !url && !key)) return undefined;
-	if (!issuer) problems.push("AUDIT_JWT_ISSUER is required for tokens");
-	if (!audience)
-		problems.push("AUDIT_JWT_AUDIENCE is required for tokens: else any other service's would be good here");
-	if (!url === !key) problems.push("give AUDIT_JWT_JWKS_URL or AUDIT_JWT_PUBLIC_KEY, and not both");
-	if (key && algorithms && algorithmsFor(key, algorithms).length === 0)
+	if (!issuer) problems.push("AUDIT_JWT_ISSUER: is required with the other settings of tokens");
+	// Without it any other service's tokens would be good here.
+	if (!audience) problems.push("AUDIT_JWT_AUDIENCE: is required with AUDIT_JWT_ISSUER");
+	if (!url && !key) problems.push("AUDIT_JWT_JWKS_URL: is required with AUDIT_JWT_ISSUER, or AUDIT_JWT_PUBLIC_KEY");
+	if (url && key) problems.push("AUDIT_JWT_PUBLIC_KEY: give this or AUDIT_JWT_JWKS_URL, not both");
+	if (key && algorithms && algorithmsFor(key, algorithms).length === 0) {
 		problems.push("AUDIT_JWT_PUBLIC_KEY: is good for none of AUDIT_JWT_ALGORITHMS");
+	}
 	const keys = url ?? key;
 	return issuer && audience && keys && algorithms ? { issuer, audience, keys, algorithms, claims } : undefined;
 }

@@ -40,10 +40,12 @@ export function readTlsSettings(read: Read, problems: string[]): TlsSettings | u
 	const [certFile, keyFile] = [read<string>("TLS_CERT_FILE"), read<string>("TLS_KEY_FILE")];
 	const [caFile, identitiesFile] = [read<string>("TLS_CLIENT_CA_FILE"), read<string>("AUDIT_MTLS_IDENTITIES_FILE")];
 	if (problems.length > before) return undefined;
-	if (!certFile !== !keyFile) problems.push("give both of TLS_CERT_FILE and TLS_KEY_FILE, or none");
-	if (!caFile !== !identitiesFile)
-		problems.push("give both of TLS_CLIENT_CA_FILE and AUDIT_MTLS_IDENTITIES_FILE, or none");
-	if (caFile && !certFile) problems.push("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE");
+	const needs = (name: string, other: string) => problems.push(`${name}: needs ${other}`);
+	if (certFile && !keyFile) needs("TLS_CERT_FILE", "TLS_KEY_FILE");
+	if (keyFile && !certFile) needs("TLS_KEY_FILE", "TLS_CERT_FILE");
+	if (caFile && !identitiesFile) needs("TLS_CLIENT_CA_FILE", "AUDIT_MTLS_IDENTITIES_FILE");
+	if (identitiesFile && !caFile) needs("AUDIT_MTLS_IDENTITIES_FILE", "TLS_CLIENT_CA_FILE");
+	if (caFile && !certFile) needs("TLS_CLIENT_CA_FILE", "TLS_CERT_FILE");
 	if (!certFile || !keyFile) return undefined;
 	return { certFile, keyFile, clients: caFile && identitiesFile ? { caFile, identitiesFile } : undefined };
 }
