@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { AuditError } from "./errors.ts";
 import type { Logger } from "./logger.ts";
 
 export interface RereadFilesOptions<T> {
@@ -28,10 +29,14 @@ export class RereadFiles<T> {
 		this.#hash = hash;
 	}
 
-	/** @throws Error if a file cannot be read, or there is no sense in them */
+	/** @throws AuditError `failed_precondition` if a file cannot be read, or there is no sense in them */
 	static async open<T>(options: RereadFilesOptions<T>): Promise<RereadFiles<T>> {
-		const { texts, hash } = await readAll(options.paths);
-		return new RereadFiles(options, options.parse(texts), hash);
+		try {
+			const { texts, hash } = await readAll(options.paths);
+			return new RereadFiles(options, options.parse(texts), hash);
+		} catch (cause) {
+			throw new AuditError("failed_precondition", (cause as Error).message, { reason: "FILES_OF_NO_USE", cause });
+		}
 	}
 
 	/** What they said when that last made sense. */

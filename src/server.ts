@@ -127,7 +127,7 @@ function openAuthenticator(
 ): Authenticator {
 	return new Authenticator({
 		apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), tools.keys),
-		tokens: jwt && believeTokens(jwt, tools),
+		tokens: believeTokens(jwt, tools),
 		certificates: identities && new CertificateVerifier(identities, tools.keys),
 	});
 }

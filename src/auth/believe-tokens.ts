@@ -14,19 +14,22 @@ export interface BelieveTokensOptions {
 	readonly closer: Closer;
 }
 
-/** Checks tokens as the settings say, with the issuer's keys as they are from now on. */
+/** Checks tokens as the settings say, with the issuer's keys as they are from now on; without settings it believes none. */
 export function believeTokens(
-	settings: JwtSettings,
+	settings: JwtSettings | undefined,
 	{ keys, logger, telemetry, closer }: BelieveTokensOptions,
-): JwtVerifier {
-	if (!(settings.keys instanceof URL)) return new JwtVerifier({ settings, tokenKeys: onlyKey(settings.keys), keys });
-	const tokenKeys = new RemoteTokenKeys({ url: settings.keys, logger });
-	// Not waited for: an issuer that is slow must not hold up our end.
-	const refresh = () => Promise.resolve(void tokenKeys.refresh());
-	closer.add(startLoop("token keys", KEY_TIMES.refresh, logger, refresh), (loop) => loop.close());
+): JwtVerifier | undefined {
+	const remote = settings?.keys instanceof URL ? new RemoteTokenKeys({ url: settings.keys, logger }) : undefined;
 	telemetry.gauge("audit_token_keys_age_seconds", () => {
-		const ageMs = tokenKeys.ageMs();
+		const ageMs = remote?.ageMs();
 		return ageMs === undefined ? [] : value(ageMs / 1000);
 	});
-	return new JwtVerifier({ settings, tokenKeys, keys });
+	if (remote) {
+		// Not waited for: an issuer that is slow must not hold up our end.
+		const refresh = () => Promise.resolve(void remote.refresh());
+		closer.add(startLoop("token keys", KEY_TIMES.refresh, logger, refresh), (loop) => loop.close());
+	}
+	if (!settings) return undefined;
+	const tokenKeys = settings.keys instanceof URL ? remote : onlyKey(settings.keys);
+	return tokenKeys && new JwtVerifier({ settings, tokenKeys, keys });
 }

@@ -26,6 +26,10 @@ export async function openTls(
 	{ tls, host }: Pick<Config, "tls" | "host">,
 	{ logger, telemetry, closer }: { logger: Logger; telemetry: Telemetry; closer: Closer },
 ): Promise<OpenTls> {
+	let shown: TlsFiles | undefined;
+	telemetry.gauge("audit_tls_certificate_expires_seconds", () =>
+		shown ? value((shown.value.validTo - Date.now()) / 1000) : [],
+	);
 	if (!tls) {
 		if (!isLoopback(host))
 			logger.warn({ host }, "the ports are not encrypted: set TLS_CERT_FILE, or let a proxy see to it");
@@ -36,7 +40,7 @@ export async function openTls(
 	const files = await RereadFiles.open({ paths, parse: readTlsMaterial, logger });
 	const parse = ([text = ""]: readonly string[]) => parseIdentities(text);
 	const identities = clients && (await RereadFiles.open({ paths: [clients.identitiesFile], parse, logger }));
-	telemetry.gauge("audit_tls_certificate_expires_seconds", () => value((files.value.validTo - Date.now()) / 1000));
+	shown = files;
 	const reread = async () => void (await Promise.all([files.reread(), identities?.reread()]));
 	const loop = closer.add(startLoop("files", FILES_MS, logger, reread), (l) => l.close());
 	return { files, identities: identities && (() => identities.value), reload: () => loop.nudge() };

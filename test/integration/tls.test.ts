@@ -319,7 +319,9 @@ describe("the program", () => {
 		const database = await createTestDatabase();
 		const wrong = writeTlsFolder({ cert: own.cert, key: (await issue()).key });
 		const start = startService({ DATABASE_URL: database.url, ...wrong.env });
-		await expect(start).rejects.toThrow(/TLS_KEY_FILE is not the key of the first certificate in TLS_CERT_FILE/);
+		await expect(start).rejects.toThrow(
+			/^the service did not start:[^]*error: TLS_KEY_FILE is not the key of the first certificate in TLS_CERT_FILE/,
+		);
 		await database.drop();
 	});
 

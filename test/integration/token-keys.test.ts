@@ -91,6 +91,8 @@ describe("the issuer's keys", () => {
 	test("that were withdrawn let nobody in, remembered or not", async () => {
 		const { verify, tokenKeys } = setUp();
 		const token = await fresh();
+		// It is remembered once there are keys.
+		await tokenKeys.refresh();
 		await verify(token);
 		await server.publish(second);
 		await tokenKeys.refresh();
@@ -191,8 +193,9 @@ describe("an issuer", () => {
 	});
 
 	test("that has been away for too long is not believed any more, not even tokens that are remembered", async () => {
-		const { verify } = setUp({ kept: 1_000, cooldown: 0 });
+		const { verify, tokenKeys } = setUp({ kept: 1_000, cooldown: 0 });
 		const token = await fresh();
+		await tokenKeys.refresh();
 		await verify(token);
 		await server.stop();
 		await waitFor(
