@@ -144,6 +144,11 @@ describe("handshakes", () => {
 		}
 	});
 
+	test.each(["http/1.1", "h2"])("after which nothing is said over %s end the connection, too", async (protocol) => {
+		const doors = await doorsWith({ headersMs: 300, pingMs: 100, pongMs: 200 });
+		await closed(await openTls(doors.httpUrl, { ca: ca.pem, ALPNProtocols: [protocol] }));
+	});
+
 	test("are connections like others: beyond the bound there are no more, and when they end there is room", async () => {
 		const doors = await doorsWith({ connections: 5, connectionsPerAddress: 5 });
 		const begun = await Promise.all(Array.from({ length: 5 }, () => openTcp(doors.httpUrl)));

@@ -1,9 +1,15 @@
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { createServer as createHttpsServer } from "node:https";
+import type { AddressInfo } from "node:net";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { JwtVerifier } from "../../src/auth/jwt.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { RemoteTokenKeys, type RemoteTokenKeysOptions } from "../../src/auth/token-keys.ts";
-import { waitFor } from "../support/services.ts";
+import { makeCa } from "../support/certificates.ts";
+import { startService } from "../support/service-process.ts";
+import { createTestDatabase, ownDirectory, waitFor } from "../support/services.ts";
 import {
 	AUDIENCE,
 	ISSUER,
@@ -204,4 +210,49 @@ describe("an issuer", () => {
 			{ what: "the end of the last keys" },
 		);
 	});
+});
+
+test("the service fetches them over https, from a private authority too, and goes on when the issuer is gone", async () => {
+	const ca = await makeCa();
+	const own = await ca.issue({ ips: ["127.0.0.1"] });
+	const caFile = ownDirectory("ca");
+	writeFileSync(caFile, ca.pem);
+	const jwks = await jwksOf(first);
+	const issuer = createHttpsServer({ cert: own.cert, key: own.key }, (_, response) => response.end(jwks));
+	await once(issuer.listen(0, "127.0.0.1"), "listening");
+	closing.push(async () => issuer.close());
+	const database = await createTestDatabase();
+	closing.push(() => database.drop());
+	const env = {
+		DATABASE_URL: database.url,
+		AUDIT_AUTO_CREATE_TENANTS: "true",
+		AUDIT_JWT_ISSUER: ISSUER,
+		AUDIT_JWT_AUDIENCE: AUDIENCE,
+		AUDIT_JWT_JWKS_URL: `https://127.0.0.1:${(issuer.address() as AddressInfo).port}/keys`,
+	};
+	const write = async (url: string) => {
+		const headers = { authorization: `Bearer ${await fresh()}`, "content-type": "application/json" };
+		const body = JSON.stringify({ action: "user.login", actor: { id: "jane" } });
+		const response = await fetch(`${url}/v1/audit/events`, { method: "POST", headers, body });
+		return { status: response.status, text: await response.text() };
+	};
+
+	const trusting = await startService({ ...env, NODE_EXTRA_CA_CERTS: caFile });
+	closing.unshift(() => trusting.stop());
+	expect((await write(trusting.httpUrl)).status).toBe(200);
+	const metrics = await (await fetch(`${trusting.httpUrl}/metrics`)).text();
+	expect(Number(/^audit_token_keys_age_seconds (\S+)$/m.exec(metrics)?.[1])).toBeLessThan(300);
+
+	// To whom it does not believe, it does not listen.
+	const wary = await startService(env);
+	closing.unshift(() => wary.stop());
+	expect(await write(wary.httpUrl)).toMatchObject({
+		status: 503,
+		text: expect.stringContaining("TOKEN_KEYS_AWAY") as string,
+	});
+	expect(wary.stdout.match(/the keys of tokens cannot be fetched/g)).toHaveLength(1);
+
+	issuer.close();
+	issuer.closeAllConnections();
+	expect((await write(trusting.httpUrl)).status).toBe(200);
 });
