@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { JWT_SETTINGS, type JwtSettings, readJwtSettings } from "./auth/jwt-settings.ts";
 import {
 	contradictionsIn,
 	type NatsAccess,
@@ -7,6 +8,7 @@ import {
 	parseKeyFile,
 	readNatsUrl,
 } from "./nats-access.ts";
+import { readTlsSettings, TLS_SETTINGS, type TlsSettings } from "./rpc/tls-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -23,6 +25,10 @@ export interface Config {
 	readonly secret: string;
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
+	/** What tokens are believed; undefined: none. */
+	readonly jwt: JwtSettings | undefined;
+	/** How the ports are encrypted; undefined: not at all. */
+	readonly tls: TlsSettings | undefined;
 	readonly limits: {
 		/** The most connections at one time, and the most of one address. */
 		readonly connections: number;
@@ -111,6 +117,8 @@ export const SETTINGS = {
 		fallback: "false",
 		parse: parseBoolean,
 	},
+	...JWT_SETTINGS,
+	...TLS_SETTINGS,
 	AUDIT_MAX_CONNECTIONS: {
 		doc: "The most connections at one time, on both ports together. One more is closed at once.",
 		fallback: "2000",
@@ -154,6 +162,8 @@ export function loadConfig(env: Environment): Config {
 		logLevel: read<string>("LOG_LEVEL") as string,
 		secret: read<string>("AUDIT_SECRET") as string,
 		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
+		jwt: readJwtSettings(read, problems),
+		tls: readTlsSettings(read, problems),
 		limits: {
 			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
@@ -228,6 +238,22 @@ export interface ShownSetting {
 
 /** Every setting there is, as `loadConfig` would read it. */
 export function showSettings(env: Environment): ShownSetting[] {
+	const together = problemsTogether(env);
+	const problemWith = (name: string) => together.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+	return showEach(env).map((shown) => ({ ...shown, problem: shown.problem ?? problemWith(shown.name) }));
+}
+
+/** What is wrong with all of them together, a line for each thing. */
+function problemsTogether(env: Environment): string[] {
+	try {
+		loadConfig(env);
+		return [];
+	} catch (error) {
+		return (error as Error).message.split("\n").map((line) => line.trim());
+	}
+}
+
+function showEach(env: Environment): ShownSetting[] {
 	return Object.keys(SETTINGS).map((key) => {
 		const name = key as SettingName;
 		const setting: Setting<unknown> = SETTINGS[name];

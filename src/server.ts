@@ -1,7 +1,9 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
+import { type BelieveTokensOptions, believeTokens } from "./auth/believe-tokens.ts";
 import { KeyChanges } from "./auth/key-changes.ts";
 import { LastUses, writeUsesTo } from "./auth/last-uses.ts";
+import { CertificateVerifier } from "./auth/mtls.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
@@ -18,6 +20,7 @@ import { Query } from "./query/query.ts";
 import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
 import { TenantQuery } from "./query/tenants.ts";
 import { listen } from "./rpc/listen.ts";
+import { type OpenTls, openTls } from "./rpc/open-tls.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
@@ -34,6 +37,8 @@ export interface RunningServer {
 	readonly grpcUrl: string;
 	/** The NATS door, if it is configured. */
 	readonly natsDoor: NatsDoor | undefined;
+	/** Looks at once whether files that are read again have changed. */
+	reload(): void;
 	/** Drains: the doors close, what was accepted is decided, then the connections end. */
 	close(): Promise<void>;
 }
@@ -94,9 +99,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
 		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
-		const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
-		const verifier = new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId));
-		const authenticator = new Authenticator({ apiKeys: verifier });
+		const tools = { keys, logger, telemetry, closer };
+		const tls = await openTls(config, tools);
+		const authenticator = openAuthenticator(config, { db, ...tools, identities: tls.identities });
 
 		if (config.nats !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ ...config.nats, ingest, logger }), (door) => door.close());
@@ -108,9 +113,10 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const access = { keyChanges, keyQuery, tenants };
 		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
 		const services = { ...calls, authenticator, readiness, telemetry, logger };
-		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, ...services }), (l) => l.close());
-		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
-		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
+		const ports = { host, httpPort, grpcPort, limits, tls: tls.files };
+		const { httpUrl, grpcUrl } = closer.add(await listen({ ...ports, ...services }), (doors) => doors.close());
+		logger.info({ http_url: httpUrl, grpc_url: grpcUrl }, "listening");
+		return { httpUrl, grpcUrl, natsDoor, reload: () => tls.reload(), close: () => closer.close() };
 	} catch (error) {
 		await closer.close();
 		throw error;
@@ -125,6 +131,20 @@ async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion>
 		logger.warn({ err: error.cause }, "the database is away; waiting for it");
 	});
 	return schema;
+}
+
+/** Who may be known, and how: by key always, by token and certificate if there are settings for it. */
+function openAuthenticator(
+	{ jwt }: Config,
+	{ db, identities, ...tools }: BelieveTokensOptions & { db: Database; identities: OpenTls["identities"] },
+): Authenticator {
+	const { keys, logger, closer } = tools;
+	const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
+	return new Authenticator({
+		apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId)),
+		tokens: believeTokens(jwt, tools),
+		certificates: identities && new CertificateVerifier(identities, keys),
+	});
 }
 
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */

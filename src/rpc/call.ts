@@ -4,6 +4,7 @@ import type { Http2ServerRequest } from "node:http2";
 import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import type { ClientCertificate } from "../auth/mtls.ts";
 import type { Principal } from "../auth/principal.ts";
 import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
 
@@ -26,6 +27,8 @@ export interface Call {
 	/** The RPC's name, or the REST route. */
 	name?: string;
 	protocol?: string;
+	/** What the connection it came by was opened with. */
+	certificate?: ClientCertificate | undefined;
 	principal?: Principal;
 	/** Asks anew who is calling: of a stream's caller, again and again. */
 	authenticate?: () => Promise<Principal>;

@@ -11,6 +11,7 @@ import { RPC_LIMITS } from "./limits.ts";
 import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
 import { endWithAnswer } from "./sending.ts";
+import { certificateOf } from "./tls-front.ts";
 
 export interface GuardOptions {
 	readonly logger: Logger;
@@ -50,6 +51,7 @@ export function guard(
 		});
 		try {
 			response.setHeader("x-request-id", call.requestId);
+			call.certificate = certificateOf(request.socket);
 			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
 			endWithAnswer(request, response, stalledMs);
 			if (headerBytes(request) > RPC_LIMITS.headerBytes) {

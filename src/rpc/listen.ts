@@ -17,12 +17,15 @@ import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
 import { TenantServiceCalls, type TenantServiceOptions } from "./tenant-service.ts";
+import type { TlsFiles } from "./tls-front.ts";
 
 export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions, TenantServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
 	readonly access: AccessServiceOptions;
+	/** With it both ports speak TLS and nothing else. */
+	readonly tls?: TlsFiles | undefined;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
@@ -74,6 +77,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			host,
 			port: number,
 			protocol,
+			tls: options.tls,
 			connections,
 			limits,
 			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls }),

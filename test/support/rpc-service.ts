@@ -6,7 +6,7 @@ import { Authenticator } from "../../src/auth/authenticator.ts";
 import { insertKey, type KeySpec } from "../../src/auth/key-changes.ts";
 import type { MaskableUnit, Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
-import { loadConfig } from "../../src/config.ts";
+import { type Environment, loadConfig } from "../../src/config.ts";
 import { AuditError } from "../../src/errors.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { createLogger, type Logger } from "../../src/logger.ts";
@@ -28,8 +28,12 @@ export interface RpcService extends RunningServer {
  * The service with a database. Tenants are created by the first write to them.
  *
  * @param natsUrl without it there is no NATS door
+ * @param env more settings
  */
-export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): Promise<RpcService> {
+export async function startRpcService(
+	{ natsUrl, env = {} }: { natsUrl?: string; env?: Environment } = {},
+	logger = createLogger("silent"),
+): Promise<RpcService> {
 	const database = await createTestDatabase();
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -41,8 +45,9 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 		// Idle connections are the tests' own, and are not waited for.
 		AUDIT_DRAIN_MS: "500",
 		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
+		...env,
 	});
-	const server = await startServer(config, createLogger("silent"));
+	const server = await startServer(config, logger);
 	return {
 		...server,
 		database,
@@ -90,7 +95,7 @@ export async function createKey(
 
 /** The doors alone, with nothing behind them: whatever gets through is answered with 503 and the reason REACHED. */
 export async function startDoors(
-	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "reads" | "readiness" | "logger">> = {},
+	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "tls">> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
 	const keys = deriveKeys(testSecret());
 	const known = new Map<string, { key: ApiKey; role: Role }>();
