@@ -43,7 +43,7 @@ export const COMMAND_LINE: KeyClerk = {
 	roles: new Set(["operator"]),
 	tenants: "all",
 	maskedUnits: new Set(),
-	actor: { type: ActorType.SYSTEM, id: "auditlog", displayName: "auditlog key" },
+	actor: { type: ActorType.SYSTEM, id: "cli", displayName: "auditlog key, on the database itself" },
 };
 
 export interface KeySpec extends Rights {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
+import { EITHER_WAY } from "./access-way.ts";
 import type { CommandLine } from "./command-line.ts";
 import { addExamples } from "./examples.ts";
-import { WAYS } from "./key/access.ts";
 import { create } from "./key/create.ts";
 import { list } from "./key/list.ts";
 import { revoke } from "./key/revoke.ts";
@@ -9,7 +9,7 @@ import { rotate } from "./key/rotate.ts";
 
 /** `auditlog key …`: API keys. */
 export function key(command: Command, commandLine: CommandLine): void {
-	command.addHelpText("after", `\n${WAYS}`);
+	command.addHelpText("after", `\n${EITHER_WAY}`);
 	create(command.command("create"), commandLine);
 	list(command.command("list"), commandLine);
 	rotate(command.command("rotate"), commandLine);

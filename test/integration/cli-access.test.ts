@@ -136,7 +136,7 @@ describe("keys", () => {
 		expect(about("Ada")).toMatchObject([
 			{
 				action: "audit.key.created",
-				actor: { type: "ACTOR_TYPE_SYSTEM", id: "auditlog", display_name: "auditlog key" },
+				actor: { type: "ACTOR_TYPE_SYSTEM", id: "cli", display_name: "auditlog key, on the database itself" },
 			},
 		]);
 		const ada = { type: "ACTOR_TYPE_API_KEY", id: admin.split("_")[1], display_name: "Ada" };

@@ -13,18 +13,11 @@ import type {
 import { createLogger } from "../../logger.ts";
 import { KeyQuery } from "../../query/api-keys.ts";
 import { AccessServiceCalls } from "../../rpc/access-service.ts";
-import { openDatabase } from "../../storage/db.ts";
-import { Partitions } from "../../storage/partitions.ts";
-import { ServiceLog } from "../../storage/service-log.ts";
+import { asService, goesByService } from "../access-way.ts";
 import { type CommandLine, UsageError } from "../command-line.ts";
 import { asOwner, type Owner } from "../owner.ts";
 import { type AddressOptions, findService } from "../service-address.ts";
 import { asAuditErrors } from "../service-call.ts";
-
-/** What the help texts say of it. */
-export const WAYS = `With an API key (--key or AUDIT_KEY, or --url) this goes through the service, as whoever the key is: a tenant admin deals
-with the keys of its tenants. Without one it goes straight to the database, as the first key has to: that needs DATABASE_URL
-and AUDIT_SECRET, or the \`make run\` that runs here.`;
 
 /** What can be done with keys, on either way. @throws AuditError */
 export interface KeyAccess {
@@ -32,11 +25,6 @@ export interface KeyAccess {
 	list(request: ListApiKeysRequest): Promise<ListApiKeysResponse>;
 	rotate(request: RotateApiKeyRequest): Promise<RotateApiKeyResponse>;
 	revoke(request: RevokeApiKeyRequest): Promise<RevokeApiKeyResponse>;
-}
-
-/** Whether an API key says who is asking; else it is whoever has the database. */
-export function goesByService({ env }: CommandLine, { url, key }: AddressOptions): boolean {
-	return Boolean(url || key || env.AUDIT_KEY);
 }
 
 export async function withAccess<T>(
@@ -55,27 +43,21 @@ export async function withAccess<T>(
 }
 
 /** The service's own code, in its own roles: what it refuses and tells, this does too. */
-async function withDatabase<T>({ databaseUrl, keys }: Owner, use: (access: KeyAccess) => Promise<T>): Promise<T> {
-	const logger = createLogger("silent");
-	const db = openDatabase({ databaseUrl, keys, logger });
-	try {
-		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		// The chain's head reaches NATS with the next batch of the service.
-		const log = new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} });
+function withDatabase<T>(owner: Owner, use: (access: KeyAccess) => Promise<T>): Promise<T> {
+	const { keys } = owner;
+	return asService(owner, ({ db, log }) => {
 		const calls = new AccessServiceCalls({
-			keyChanges: new KeyChanges({ log, keys, tenants: ANY_TENANT, logger }),
+			keyChanges: new KeyChanges({ log, keys, tenants: ANY_TENANT, logger: createLogger("silent") }),
 			keyQuery: new KeyQuery({ db, pageTokenKey: keys.pageTokens }),
 			tenants: ANY_TENANT,
 		});
-		return await use({
+		return use({
 			create: (request) => calls.createApiKey(request, COMMAND_LINE),
 			list: (request) => calls.listApiKeys(request, COMMAND_LINE),
 			rotate: (request) => calls.rotateApiKey(request, COMMAND_LINE),
 			revoke: (request) => calls.revokeApiKey(request, COMMAND_LINE),
 		});
-	} finally {
-		await db.close();
-	}
+	});
 }
 
 /** Where the first write makes the tenant, its writer's key is there before. */

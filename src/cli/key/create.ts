@@ -4,12 +4,13 @@ import { MASKABLE_UNITS, ROLES } from "../../auth/principal.ts";
 import { isTenantId } from "../../event/admit.ts";
 import { CreateApiKeyRequestSchema, RoleSchema } from "../../gen/audit/v1/access_service_pb.ts";
 import { UnitSchema } from "../../gen/audit/v1/event_pb.ts";
+import { EITHER_WAY, goesByService } from "../access-way.ts";
 import { type CommandLine, print, UsageError } from "../command-line.ts";
 import { parseWord } from "../enum-words.ts";
 import { addExamples } from "../examples.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
 import { parseTimeAhead } from "../time-option.ts";
-import { goesByService, WAYS, withAccess } from "./access.ts";
+import { withAccess } from "./access.ts";
 
 interface CreateOptions extends AddressOptions {
 	role: string;
@@ -38,7 +39,7 @@ A writer writes; a reader searches, an exporter exports too, an auditor searches
 also manages its tenants' keys; an operator does everything. Only the key goes to standard output; what is stored is a keyed
 hash, so it cannot be had again.
 
-${WAYS}`,
+${EITHER_WAY}`,
 		)
 		.action((options: CreateOptions) => run(commandLine, options));
 	addExamples(

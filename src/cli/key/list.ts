@@ -11,12 +11,13 @@ import {
 } from "../../gen/audit/v1/access_service_pb.ts";
 import { UnitSchema } from "../../gen/audit/v1/event_pb.ts";
 import { restJson } from "../../rpc/rest-json.ts";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, UsageError } from "../command-line.ts";
 import { wordFor } from "../enum-words.ts";
 import { addExamples } from "../examples.ts";
 import { type Format, type Listing, ListOutput, outputOption } from "../output/listing.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
-import { WAYS, withAccess } from "./access.ts";
+import { withAccess } from "./access.ts";
 
 interface ListOptions extends AddressOptions {
 	tenant?: string;
@@ -40,7 +41,7 @@ export function list(command: Command, commandLine: CommandLine): void {
 			`
 A key was last used when the list says, to about a minute. docs/cli.md names the columns of CSV.
 
-${WAYS}`,
+${EITHER_WAY}`,
 		)
 		.action((options: ListOptions) => run(commandLine, options));
 	addExamples(

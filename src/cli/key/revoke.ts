@@ -2,11 +2,12 @@ import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { REVOKED_WITHIN_MS } from "../../auth/api-key-verifier.ts";
 import { RevokeApiKeyRequestSchema } from "../../gen/audit/v1/access_service_pb.ts";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, print } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { printable } from "../output/printable.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
-import { keyIdOf, WAYS, withAccess } from "./access.ts";
+import { keyIdOf, withAccess } from "./access.ts";
 
 const STILL_GOOD = `up to ${REVOKED_WITHIN_MS / 1000} seconds`;
 
@@ -27,7 +28,7 @@ export function revoke(command: Command, commandLine: CommandLine): void {
 A running service looks at a key again and again: a revoked one works for ${STILL_GOOD} more, streams that are open
 included. What the key wrote stays, and so does what is known of the key: \`auditlog key list --all\`.
 
-${WAYS}`,
+${EITHER_WAY}`,
 		)
 		.action((given: string[], options: RevokeOptions) => run(commandLine, given.map(keyIdOf), options));
 	addExamples(

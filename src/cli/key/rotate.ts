@@ -2,11 +2,12 @@ import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { RotateApiKeyRequestSchema } from "../../gen/audit/v1/access_service_pb.ts";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, print } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
 import { parseSeconds, parseTimeAhead } from "../time-option.ts";
-import { keyIdOf, WAYS, withAccess } from "./access.ts";
+import { keyIdOf, withAccess } from "./access.ts";
 
 interface RotateOptions extends AddressOptions {
 	overlap?: string;
@@ -27,7 +28,7 @@ export function rotate(command: Command, commandLine: CommandLine): void {
 The new key has the rights and the identity of the old one. All others of that identity that work now expire after the
 overlap, or earlier if they did so before. Only the key goes to standard output.
 
-${WAYS}`,
+${EITHER_WAY}`,
 		)
 		.action((key: string, options: RotateOptions) => run(commandLine, key, options));
 	addExamples(

@@ -1,10 +1,11 @@
 import type { Command } from "commander";
 import { AuditError } from "../../errors.ts";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, print } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
 import { parseName, parseTenantId } from "./tenant-arguments.ts";
-import { atDesk, WHERE } from "./tenant-desk.ts";
+import { atDesk } from "./tenant-desk.ts";
 
 interface CreateOptions extends AddressOptions {
 	name?: string;
@@ -17,7 +18,7 @@ export function create(command: Command, commandLine: CommandLine): void {
 		.argument("<id>", "1 to 128 of A-Z a-z 0-9 . _ : -; it cannot be changed or taken away")
 		.option("--name <name>", "what people call it; as the id if it is left out");
 	addAddressOptions(command)
-		.addHelpText("after", `\nA tenant that exists is left as it is.\n${WHERE}`)
+		.addHelpText("after", `\nA tenant that exists is left as it is.\n${EITHER_WAY}`)
 		.action((id: string, options: CreateOptions) => run(commandLine, id, options));
 	addExamples(
 		command,

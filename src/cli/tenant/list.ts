@@ -2,11 +2,12 @@ import type { Command } from "commander";
 import type { Micros } from "../../event/event.ts";
 import { rfc3339 } from "../../event/time.ts";
 import type { TenantState } from "../../storage/tenants.ts";
+import { EITHER_WAY } from "../access-way.ts";
 import type { CommandLine } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { type Format, type Listing, ListOutput, outputOption } from "../output/listing.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
-import { atDesk, WHERE } from "./tenant-desk.ts";
+import { atDesk } from "./tenant-desk.ts";
 
 interface ListOptions extends AddressOptions {
 	output: Format;
@@ -16,7 +17,7 @@ interface ListOptions extends AddressOptions {
 export function list(command: Command, commandLine: CommandLine): void {
 	command.description("show the tenants there are").addOption(outputOption());
 	addAddressOptions(command)
-		.addHelpText("after", `\nThe service shows a key its own tenants.\n${WHERE}`)
+		.addHelpText("after", `\nThe service shows a key its own tenants.\n${EITHER_WAY}`)
 		.action((options: ListOptions) => run(commandLine, options));
 	addExamples(
 		command,

@@ -1,10 +1,11 @@
 import type { Command } from "commander";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, print } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { printable } from "../output/printable.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
 import { parseName, parseTenantId } from "./tenant-arguments.ts";
-import { atDesk, WHERE } from "./tenant-desk.ts";
+import { atDesk } from "./tenant-desk.ts";
 
 /** `auditlog tenant rename` */
 export function rename(command: Command, commandLine: CommandLine): void {
@@ -17,7 +18,7 @@ export function rename(command: Command, commandLine: CommandLine): void {
 			"after",
 			`
 Told in the tenant's log as audit.tenant.renamed. The service lets a tenant's own admin do this.
-${WHERE}`,
+${EITHER_WAY}`,
 		)
 		.action((id: string, name: string, options: AddressOptions) => run(commandLine, id, name, options));
 	addExamples(

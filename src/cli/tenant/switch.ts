@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { EITHER_WAY } from "../access-way.ts";
 import { type CommandLine, print } from "../command-line.ts";
 import { addExamples } from "../examples.ts";
 import { type AddressOptions, addAddressOptions } from "../service-address.ts";
 import { parseReason, parseTenantId } from "./tenant-arguments.ts";
-import { atDesk, WHERE } from "./tenant-desk.ts";
+import { atDesk } from "./tenant-desk.ts";
 
 interface SwitchOptions extends AddressOptions {
 	reason?: string;
@@ -21,7 +22,7 @@ export function disable(command: Command, commandLine: CommandLine): void {
 			`
 It holds within 30 seconds. Nothing is deleted; what comes from NATS is kept as dead letters, which can be redriven once the
 tenant is enabled again. Told in the tenant's log as audit.tenant.disabled.
-${WHERE}`,
+${EITHER_WAY}`,
 		)
 		.action((id: string, options: SwitchOptions) => run(commandLine, id, true, options));
 	addExamples(
@@ -38,7 +39,10 @@ export function enable(command: Command, commandLine: CommandLine): void {
 		.argument("<id>", "the tenant")
 		.option("--reason <text>", "why, for those who ask later");
 	addAddressOptions(command)
-		.addHelpText("after", `\nIt holds within 30 seconds. Told in the tenant's log as audit.tenant.enabled.\n${WHERE}`)
+		.addHelpText(
+			"after",
+			`\nIt holds within 30 seconds. Told in the tenant's log as audit.tenant.enabled.\n${EITHER_WAY}`,
+		)
 		.action((id: string, options: SwitchOptions) => run(commandLine, id, false, options));
 	addExamples(
 		command,

@@ -3,20 +3,13 @@ import type { TenantId } from "../../event/event.ts";
 import { microsOf } from "../../event/time.ts";
 import { ActorType } from "../../gen/audit/v1/event_pb.ts";
 import type { DisableTenantResponse, EnableTenantResponse, Tenant } from "../../gen/audit/v1/tenant_service_pb.ts";
-import { createLogger } from "../../logger.ts";
 import { TenantQuery } from "../../query/tenants.ts";
-import { openDatabase } from "../../storage/db.ts";
-import { Partitions } from "../../storage/partitions.ts";
-import { ServiceLog } from "../../storage/service-log.ts";
 import { type TenantChange, type TenantState, Tenants } from "../../storage/tenants.ts";
+import { asService, goesByService } from "../access-way.ts";
 import type { CommandLine } from "../command-line.ts";
 import { asOwner, type Owner } from "../owner.ts";
-import { type AddressOptions, findService, givenUrl } from "../service-address.ts";
+import { type AddressOptions, findService } from "../service-address.ts";
 import { asAuditErrors } from "../service-call.ts";
-
-/** For the help of each command. */
-export const WHERE = `With --url, --key or AUDIT_URL it asks the service, as whoever the key belongs to; else it works on the database itself,
-with DATABASE_URL and AUDIT_SECRET, or those of the \`make run\` that runs here.`;
 
 /** Where tenants are dealt with: the service, or the database itself. */
 export interface TenantDesk {
@@ -34,9 +27,7 @@ export async function atDesk<T>(
 	options: AddressOptions,
 	use: (desk: TenantDesk) => Promise<T>,
 ): Promise<T> {
-	if (options.key !== undefined || givenUrl(commandLine.env, options)) {
-		return use(serviceDesk(commandLine, options));
-	}
+	if (goesByService(commandLine, options)) return use(serviceDesk(commandLine, options));
 	return asOwner(commandLine.env, (owner) => withDatabaseDesk(owner, use));
 }
 
@@ -77,24 +68,17 @@ function stateOf(tenant: Tenant | undefined): TenantState {
 	return { id: id as TenantId, name, createdAt: microsOf(createdAt), disabledAt: disabledAt && microsOf(disabledAt) };
 }
 
-/** As the service's own roles, which alone may write the events. */
-async function withDatabaseDesk<T>({ databaseUrl, keys }: Owner, use: (desk: TenantDesk) => Promise<T>): Promise<T> {
-	const db = openDatabase({ databaseUrl, keys, logger: createLogger("silent") });
-	try {
-		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		// The chain's head reaches NATS with the next batch of the service.
-		const log = new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} });
+function withDatabaseDesk<T>(owner: Owner, use: (desk: TenantDesk) => Promise<T>): Promise<T> {
+	return asService(owner, ({ db, log }) => {
 		const tenants = new Tenants({ db, log });
-		const found = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
-		return await use({
+		const found = new TenantQuery({ db, pageTokenKey: owner.keys.pageTokens });
+		return use({
 			create: (id, name) => tenants.create(id, name),
 			list: (pageToken) => found.list({ pageSize: PAGE, pageToken }, "all"),
 			rename: (id, name) => tenants.rename(id, name, COMMAND),
 			setDisabled: (id, isDisabled, reason) => tenants.setDisabled(id, isDisabled, { actor: COMMAND, reason }),
 		});
-	} finally {
-		await db.close();
-	}
+	});
 }
 
 /** Who has the database at hand is known by nothing else. */
