@@ -133,6 +133,15 @@ describe("imports point one way", () => {
 		).toEqual([]);
 	});
 
+	test("only auth/ checks tokens: nothing else imports jose", () => {
+		expect(
+			offences(
+				({ folder }) => folder !== "auth",
+				(imported) => isPackage(imported, /^jose/),
+			),
+		).toEqual([]);
+	});
+
 	test("kysely is in query/ and the migrations only: nothing of it is on the write path", () => {
 		expect(
 			offences(

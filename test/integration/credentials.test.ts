@@ -198,8 +198,8 @@ describe("a certificate of a client", () => {
 		for (const url of [service.httpUrl, service.grpcUrl]) {
 			const outcome = await openTls(url, { ca: ca.pem, ...tls, ALPNProtocols: ["h2"] }).then(
 				async (socket) => {
-					socket.resume();
-					await once(socket, "close");
+					socket.on("error", () => {}).resume();
+					await new Promise((resolve) => socket.once("close", resolve));
 					return "closed";
 				},
 				() => "refused",
