@@ -234,7 +234,7 @@ describe("what is told", () => {
 		const spec = { name: "Jane's", role: "operator", tenants: "all", maskedUnits: [], expiresAt: undefined } as const;
 		const made = await changes.create(spec, COMMAND_LINE);
 		expect(await countEvents()).toBe(before);
-		expect(lines).toEqual([{ change: "created", key_id: made?.key.id, role: "operator", by: "auditlog" }]);
+		expect(lines).toEqual([{ change: "created", key_id: made?.key.id, role: "operator", by: "cli" }]);
 		await path.close();
 	});
 

@@ -41,7 +41,8 @@ export async function startTenantService(): Promise<TenantTestService> {
 			const { rows } = await service.admin.query<Told>(
 				`SELECT action, actor_id AS actor, u_changes::jsonb AS changes, u_metadata::jsonb AS metadata,
 				        u_actor::jsonb -> 'on_behalf_of' AS "onBehalfOf", u_reason::jsonb ->> 'reason' AS reason
-				 FROM audit.events WHERE tenant_id = $1 AND action LIKE 'audit.%' ORDER BY batch_id, ord`,
+				 FROM audit.events WHERE tenant_id = $1 AND action LIKE 'audit.%' AND action NOT LIKE 'audit.read%'
+				 ORDER BY batch_id, ord`,
 				[tenantId],
 			);
 			return rows;
