@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { type Network, parseNetworks } from "./network-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -24,6 +25,8 @@ export interface Config {
 		/** From the order to stop until new connections are refused. */
 		readonly noticeMs: number;
 	};
+	/** The proxies whose word is taken for where a request comes from. */
+	readonly trustedProxies: readonly Network[];
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
 }
@@ -97,6 +100,11 @@ export const SETTINGS = {
 		fallback: "1000",
 		parse: parseCount(1, 1_000_000),
 	},
+	AUDIT_TRUSTED_PROXIES: {
+		doc: "The proxies that are believed what they say in X-Forwarded-For or Forwarded (one of the two; if both come they must agree): addresses and CIDRs, separated by commas. The client is the rightmost address that is none of theirs: log lines and the share of calls per address go by it. Without one, both headers are ignored.",
+		optional: true,
+		parse: parseNetworks,
+	},
 	AUDIT_DRAIN_MS: {
 		doc: "How many milliseconds after SIGTERM the calls in flight are cut off. The container's own time to stop must be longer by some seconds.",
 		fallback: "8000",
@@ -147,6 +155,7 @@ export function loadConfig(env: Environment): Config {
 			drainMs: read<number>("AUDIT_DRAIN_MS") as number,
 			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		},
+		trustedProxies: read<readonly Network[]>("AUDIT_TRUSTED_PROXIES") ?? [],
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
 	if (problems.length > 0)

@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Principal } from "../auth/principal.ts";
 import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
+import type { ClientAddresses } from "./client-address.ts";
 
 /** A request and its response over HTTP/1.1 or HTTP/2. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -19,6 +20,8 @@ export interface Call {
 	readonly requestId: string;
 	/** Continued from the caller's, if it brings one. */
 	readonly trace: Trace;
+	/** Where it comes from, as far as is known for sure: the peer, or what trusted proxies say of their callers. */
+	readonly address: string;
 	readonly startedAt: number;
 	/** The RPC's name, or the REST route. */
 	name?: string;
@@ -34,14 +37,15 @@ export interface Call {
 	failure?: { readonly code: string; readonly reason: string; readonly cause?: unknown };
 }
 
-export function startCall(headers: IncomingHttpHeaders): Call {
+export function startCall({ headers, socket }: NodeRequest, addresses: ClientAddresses): Call {
 	const header = (name: string) => {
 		const values = headers[name];
 		return typeof values === "string" ? values : undefined;
 	};
 	const requestId = readRequestId(header("x-request-id")) ?? randomUUID();
 	const trace = startCallTrace(header, requestId);
-	return { requestId, trace, startedAt: performance.now(), batchIds: new Set() };
+	const address = addresses.of(socket.remoteAddress, headers);
+	return { requestId, trace, address, startedAt: performance.now(), batchIds: new Set() };
 }
 
 /** Where Connect's handlers find the call they belong to. */

@@ -4,6 +4,7 @@ import type { Telemetry } from "../telemetry.ts";
 import { runWith, traceIdOf } from "../trace.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
 import { measureEnd } from "./call-end.ts";
+import type { ClientAddresses } from "./client-address.ts";
 import { sourceOf } from "./connections.ts";
 import { asAuditError, overloaded } from "./errors.ts";
 import { refuseStream } from "./http2-session.ts";
@@ -18,6 +19,7 @@ export interface GuardOptions {
 	readonly stalledMs: number;
 	/** The calls being answered, by the address they come from. */
 	readonly calls: Quota;
+	readonly addresses: ClientAddresses;
 }
 
 /**
@@ -29,10 +31,10 @@ export interface GuardOptions {
  */
 export function guard(
 	serve: Route,
-	{ logger, telemetry, stalledMs, calls }: GuardOptions,
+	{ logger, telemetry, stalledMs, calls, addresses }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
-		const call = startCall(request.headers);
+		const call = startCall(request, addresses);
 		// Broken connections are the callers' affair; without listeners they would end the process.
 		request.on("error", () => {});
 		response.on("error", () => {});
@@ -50,7 +52,7 @@ export function guard(
 		});
 		try {
 			response.setHeader("x-request-id", call.requestId);
-			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
+			if (!holdPlace(call, response, calls)) return refuseUnseen(request, response, call);
 			endWithAnswer(request, response, stalledMs);
 			if (headerBytes(request) > RPC_LIMITS.headerBytes) {
 				const tooLarge = { status: 431 };
@@ -67,8 +69,8 @@ export function guard(
 }
 
 /** A place among the calls being answered, until this one is. @returns whether there was one */
-function holdPlace(request: NodeRequest, response: NodeResponse, calls: Quota): boolean {
-	const source = sourceOf(request.socket.remoteAddress);
+function holdPlace({ address }: Call, response: NodeResponse, calls: Quota): boolean {
+	const source = sourceOf(address);
 	if (!calls.take(source, 1)) return false;
 	response.once("close", () => calls.giveBack(source, 1));
 	return true;
@@ -128,6 +130,7 @@ function logEnd(call: Call, failure: Call["failure"], logger: Logger): void {
 		call: call.name,
 		protocol: call.protocol,
 		key_id: call.principal?.keyId,
+		address: call.address,
 		...(call.batchIds.size > 0 && { batch_ids: [...call.batchIds].slice(0, LOGGED_BATCHES).map(String) }),
 		ms: Math.round(performance.now() - call.startedAt),
 	};

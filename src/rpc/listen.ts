@@ -2,9 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
+import type { Network } from "../network-settings.ts";
 import { type Telemetry, value } from "../telemetry.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
+import { ClientAddresses } from "./client-address.ts";
 import { Connections } from "./connections.ts";
 import { DeadLetterServiceCalls, type DeadLetterServiceOptions } from "./dead-letter-service.ts";
 import { guard } from "./guard.ts";
@@ -24,6 +26,8 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
 	readonly logger: Logger;
+	/** Whose word is taken for where a request comes from; default: nobody's. */
+	readonly trustedProxies?: readonly Network[];
 	/** Where they are to differ from the usual ones. */
 	readonly limits?: Partial<DoorLimits>;
 }
@@ -45,6 +49,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const limits = { ...DOOR_LIMITS, ...options.limits };
 	const connections = new Connections({ ...limits, logger });
 	const calls = new Quota(limits.calls, limits.callsPerAddress);
+	const addresses = new ClientAddresses(options.trustedProxies ?? []);
 	const stopping = new AbortController();
 	let closing = false;
 	const check = shareCheck(options.readiness);
@@ -71,7 +76,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			protocol,
 			connections,
 			limits,
-			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls }),
+			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls, addresses }),
 		});
 	const http = await open("any", options.httpPort, firstOf(rpcs.route, ...others));
 	const grpc = await open("http2", options.grpcPort, firstOf(rpcs.route, routeNowhere)).catch(

@@ -10,6 +10,7 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { afterEach, describe, expect, test } from "vitest";
 import { AuditError } from "../../src/errors.ts";
 import { createLogger } from "../../src/logger.ts";
+import { ClientAddresses } from "../../src/rpc/client-address.ts";
 import { Connections } from "../../src/rpc/connections.ts";
 import { guard } from "../../src/rpc/guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "../../src/rpc/limits.ts";
@@ -146,6 +147,7 @@ async function openStreams(changed: Partial<DoorLimits>) {
 		telemetry: new Telemetry(),
 		stalledMs: limits.stalledMs,
 		calls: new Quota(limits.calls, limits.callsPerAddress),
+		addresses: new ClientAddresses([]),
 	});
 	const connections = new Connections({ ...limits, logger });
 	const port = await openPort({ host: "127.0.0.1", port: 0, protocol: "any", handle, connections, limits });
