@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { type Network, parseNetworks } from "./network-settings.ts";
+import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -27,6 +27,8 @@ export interface Config {
 	};
 	/** The proxies whose word is taken for where a request comes from. */
 	readonly trustedProxies: readonly Network[];
+	/** The origins whose web pages may call. */
+	readonly corsOrigins: readonly string[];
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
 }
@@ -105,6 +107,11 @@ export const SETTINGS = {
 		optional: true,
 		parse: parseNetworks,
 	},
+	AUDIT_CORS_ORIGINS: {
+		doc: "The origins whose web pages may call the service, such as https://audit.example.com, separated by commas; no wildcard. Pages of any other origin are refused, but those of the service's own host and port.",
+		optional: true,
+		parse: parseOrigins,
+	},
 	AUDIT_DRAIN_MS: {
 		doc: "How many milliseconds after SIGTERM the calls in flight are cut off. The container's own time to stop must be longer by some seconds.",
 		fallback: "8000",
@@ -156,6 +163,7 @@ export function loadConfig(env: Environment): Config {
 			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		},
 		trustedProxies: read<readonly Network[]>("AUDIT_TRUSTED_PROXIES") ?? [],
+		corsOrigins: read<readonly string[]>("AUDIT_CORS_ORIGINS") ?? [],
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
 	if (problems.length > 0)

@@ -96,10 +96,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		}
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
-		const { host, httpPort, grpcPort, limits, trustedProxies } = config;
+		const { host, httpPort, grpcPort, limits, trustedProxies, corsOrigins } = config;
 		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
-		const doors = closer.add(await listen({ host, httpPort, grpcPort, limits, trustedProxies, ...services }), (l) =>
-			l.close(),
+		const doors = closer.add(
+			await listen({ host, httpPort, grpcPort, limits, trustedProxies, corsOrigins, ...services }),
+			(l) => l.close(),
 		);
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };

@@ -6,11 +6,13 @@ import type { Network } from "../network-settings.ts";
 import { type Telemetry, value } from "../telemetry.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
+import { CallLog } from "./call-log.ts";
 import { ClientAddresses } from "./client-address.ts";
 import { Connections } from "./connections.ts";
 import { DeadLetterServiceCalls, type DeadLetterServiceOptions } from "./dead-letter-service.ts";
 import { guard } from "./guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
+import { Origins } from "./origins.ts";
 import { openPort } from "./port.ts";
 import { Quota } from "./quota.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
@@ -28,6 +30,8 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly logger: Logger;
 	/** Whose word is taken for where a request comes from; default: nobody's. */
 	readonly trustedProxies?: readonly Network[];
+	/** The origins whose web pages may call; default: none. */
+	readonly corsOrigins?: readonly string[];
 	/** Where they are to differ from the usual ones. */
 	readonly limits?: Partial<DoorLimits>;
 }
@@ -49,7 +53,9 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const limits = { ...DOOR_LIMITS, ...options.limits };
 	const connections = new Connections({ ...limits, logger });
 	const calls = new Quota(limits.calls, limits.callsPerAddress);
+	const log = new CallLog(logger);
 	const addresses = new ClientAddresses(options.trustedProxies ?? []);
+	const origins = new Origins(options.corsOrigins ?? []);
 	const stopping = new AbortController();
 	let closing = false;
 	const check = shareCheck(options.readiness);
@@ -76,7 +82,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			protocol,
 			connections,
 			limits,
-			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls, addresses }),
+			handle: guard(route, { log, telemetry, stalledMs: limits.stalledMs, calls, addresses, origins }),
 		});
 	const http = await open("any", options.httpPort, firstOf(rpcs.route, ...others));
 	const grpc = await open("http2", options.grpcPort, firstOf(rpcs.route, routeNowhere)).catch(
@@ -97,6 +103,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		await sleep(noticeMs);
 		stopping.abort();
 		await Promise.all([http, grpc].map((port) => port.close(limits.drainMs - noticeMs)));
+		log.close();
 	};
 	return { httpUrl: http.url, grpcUrl: grpc.url, close };
 }

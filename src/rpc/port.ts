@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { NodeRequest, NodeResponse } from "./call.ts";
@@ -7,6 +7,7 @@ import type { Connections } from "./connections.ts";
 import { drain, endConnectionAfter, type Peers, remember } from "./drain.ts";
 import { careFor } from "./http2-session.ts";
 import { type DoorLimits, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
+import { SECURITY_HEADERS } from "./security-headers.ts";
 
 export interface PortOptions {
 	readonly host: string;
@@ -61,6 +62,8 @@ interface Acceptor {
 
 function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: Server): Acceptor {
 	const server = createHttp2Server(HTTP2_LIMITS, handle);
+	// Node would answer these by itself, and not as we answer.
+	server.on("connect", handle).on("checkExpectation", handle);
 	const takeOver = takeAccept(server);
 	const accept = (socket: Socket) => {
 		const begin = (session: ServerHttp2Session) => {
@@ -81,11 +84,13 @@ function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: S
 function createBoth(options: PortOptions, peers: Peers): Acceptor {
 	const { handle, limits } = options;
 	const times = { headersTimeout: limits.headersMs, connectionsCheckingInterval: limits.headersMs / 4 };
-	const http1 = createHttp1Server({ ...HTTP1_LIMITS, ...times }, (request, response) => {
+	const answer = (request: IncomingMessage, response: ServerResponse) => {
 		remember(response, peers.answers);
 		if (!http1.listening) endConnectionAfter(response);
 		handle(request, response);
-	});
+	};
+	const http1 = createHttp1Server({ ...HTTP1_LIMITS, ...times }, answer);
+	http1.on("checkExpectation", answer);
 	http1.on("clientError", answerMalformed);
 	const acceptHttp1 = takeAccept(http1);
 	const http2 = createHttp2(options, peers, http1);
@@ -140,7 +145,9 @@ function detectHttp2(socket: Socket, withinMs: number, decide: (isHttp2: boolean
 function answerMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
 	if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
 	const status = STATUS_OF_CLIENT_ERROR[error.code ?? ""] ?? "400 Bad Request";
-	socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\nx-request-id: ${randomUUID()}\r\n\r\n`);
+	const headers = { connection: "close", "content-length": 0, "x-request-id": randomUUID(), ...SECURITY_HEADERS };
+	const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+	socket.end(`HTTP/1.1 ${status}\r\n${lines.join("")}\r\n`);
 }
 
 const STATUS_OF_CLIENT_ERROR: Record<string, string> = {

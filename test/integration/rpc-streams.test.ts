@@ -10,10 +10,12 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { afterEach, describe, expect, test } from "vitest";
 import { AuditError } from "../../src/errors.ts";
 import { createLogger } from "../../src/logger.ts";
+import { CallLog } from "../../src/rpc/call-log.ts";
 import { ClientAddresses } from "../../src/rpc/client-address.ts";
 import { Connections } from "../../src/rpc/connections.ts";
 import { guard } from "../../src/rpc/guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "../../src/rpc/limits.ts";
+import { Origins } from "../../src/rpc/origins.ts";
 import { openPort } from "../../src/rpc/port.ts";
 import { Quota } from "../../src/rpc/quota.ts";
 import { routerOptions, routeTo } from "../../src/rpc/route-rpcs.ts";
@@ -143,11 +145,12 @@ async function openStreams(changed: Partial<DoorLimits>) {
 	router.service(Streams, impl as unknown as ServiceImpl<DescService>);
 	const budgets = { requests: new Quota(2 ** 26, 2 ** 26), answers: new Quota(2 ** 26, 2 ** 26) };
 	const handle = guard(routeTo(router, { budgets, limits }), {
-		logger,
+		log: new CallLog(logger),
 		telemetry: new Telemetry(),
 		stalledMs: limits.stalledMs,
 		calls: new Quota(limits.calls, limits.callsPerAddress),
 		addresses: new ClientAddresses([]),
+		origins: new Origins([]),
 	});
 	const connections = new Connections({ ...limits, logger });
 	const port = await openPort({ host: "127.0.0.1", port: 0, protocol: "any", handle, connections, limits });
