@@ -20,6 +20,11 @@ export interface Config {
 		/** The most connections at one time, and the most of one address. */
 		readonly connections: number;
 		readonly connectionsPerAddress: number;
+		/** The most open streams of one key, and of the keys of one tenant together. */
+		readonly keyStreams: number;
+		readonly tenantStreams: number;
+		/** What a key and a tenant may ask for in a second. */
+		readonly rates: RateSettings;
 		/** From the order to stop until calls in flight are cut off. */
 		readonly drainMs: number;
 		/** From the order to stop until new connections are refused. */
@@ -31,6 +36,18 @@ export interface Config {
 	readonly corsOrigins: readonly string[];
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
+}
+
+/** A second, in one process; Infinity: no limit. */
+export interface RateSettings {
+	/** Events brought, and bytes of the requests that bring them, as they are sent: before decompression. */
+	readonly keyEvents: number;
+	readonly keyBytes: number;
+	/** By all keys together. */
+	readonly tenantEvents: number;
+	readonly tenantBytes: number;
+	/** Searches and reads of one event. */
+	readonly keyReads: number;
 }
 
 export interface Port {
@@ -102,6 +119,41 @@ export const SETTINGS = {
 		fallback: "1000",
 		parse: parseCount(1, 1_000_000),
 	},
+	AUDIT_KEY_EVENTS_PER_SECOND: {
+		doc: "The most events one key may bring over RPC and REST; without it, none: what is much differs from one deployment to the next. Each process counts by itself; what comes by NATS is not counted. Like the limits below it lets two seconds' worth pass at once, refuses a call whole, and says when to try again. A batch of more than that passes when nothing came before it, and is paid back.",
+		optional: true,
+		parse: parseCount(1, 1_000_000_000),
+	},
+	AUDIT_TENANT_EVENTS_PER_SECOND: {
+		doc: "The same for the events of one tenant, whichever keys bring them.",
+		optional: true,
+		parse: parseCount(1, 1_000_000_000),
+	},
+	AUDIT_KEY_BYTES_PER_SECOND: {
+		doc: "The most bytes of requests with events that one key may send, counted as they are sent: before decompression.",
+		optional: true,
+		parse: parseCount(1, 1_000_000_000_000),
+	},
+	AUDIT_TENANT_BYTES_PER_SECOND: {
+		doc: "The same for one tenant, whichever keys send them. A batch's bytes are shared by its tenants according to their events.",
+		optional: true,
+		parse: parseCount(1, 1_000_000_000_000),
+	},
+	AUDIT_KEY_READS_PER_SECOND: {
+		doc: "The most searches and reads of single events of one key.",
+		optional: true,
+		parse: parseCount(1, 1_000_000_000),
+	},
+	AUDIT_KEY_STREAMS: {
+		doc: "The most streams one key may have open at one time, in each process.",
+		fallback: "100",
+		parse: parseCount(1, 1_000_000),
+	},
+	AUDIT_TENANT_STREAMS: {
+		doc: "The most of the keys of one tenant together; keys for several tenants count by themselves alone.",
+		fallback: "500",
+		parse: parseCount(1, 1_000_000),
+	},
 	AUDIT_TRUSTED_PROXIES: {
 		doc: "The proxies that are believed what they say in X-Forwarded-For or Forwarded (one of the two; if both come they must agree): addresses and CIDRs, separated by commas. The client is the rightmost address that is none of theirs: log lines and the share of calls per address go by it. Without one, both headers are ignored.",
 		optional: true,
@@ -146,6 +198,7 @@ export function loadConfig(env: Environment): Config {
 		}
 		return undefined;
 	};
+	const rate = (name: SettingName) => read<number>(name) ?? Number.POSITIVE_INFINITY;
 	const config = {
 		databaseUrl: read<string>("DATABASE_URL") as string,
 		natsUrl: read<string>("NATS_URL"),
@@ -159,6 +212,15 @@ export function loadConfig(env: Environment): Config {
 		limits: {
 			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
+			keyStreams: read<number>("AUDIT_KEY_STREAMS") as number,
+			tenantStreams: read<number>("AUDIT_TENANT_STREAMS") as number,
+			rates: {
+				keyEvents: rate("AUDIT_KEY_EVENTS_PER_SECOND"),
+				keyBytes: rate("AUDIT_KEY_BYTES_PER_SECOND"),
+				tenantEvents: rate("AUDIT_TENANT_EVENTS_PER_SECOND"),
+				tenantBytes: rate("AUDIT_TENANT_BYTES_PER_SECOND"),
+				keyReads: rate("AUDIT_KEY_READS_PER_SECOND"),
+			},
 			drainMs: read<number>("AUDIT_DRAIN_MS") as number,
 			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		},

@@ -27,6 +27,7 @@ import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
+import type { RateLimits } from "./rate-limits.ts";
 
 export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
@@ -46,7 +47,10 @@ export class AuditServiceCalls {
 	readonly #query: AuditServiceOptions["query"];
 	readonly #telemetry: Telemetry;
 
-	constructor({ ingest, query, telemetry }: AuditServiceOptions) {
+	readonly #rates: RateLimits;
+
+	constructor({ ingest, query, telemetry }: AuditServiceOptions, rates: RateLimits) {
+		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
@@ -58,6 +62,7 @@ export class AuditServiceCalls {
 		const events = request.event ? [request.event] : [];
 		authorize(principal, "writeEvent", tenantsOf(events));
 		if (!request.event) throw invalidArgument([{ field: "event", message: "is required" }]);
+		this.#rates.admitEvents(events, call);
 		const [result] = await this.#ingest.accept(events, writerOf(principal, call), { atomic: false });
 		if (!result?.ok) throw errorWithin(at, result?.error);
 		call.batchIds.add(result.event.batchId);
@@ -69,6 +74,7 @@ export class AuditServiceCalls {
 		call.events = request.events.length;
 		authorize(principal, "batchWrite", tenantsOf(request.events));
 		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: MODES_ALLOWED }]);
+		this.#rates.admitEvents(request.events, call);
 		const atomic = request.mode === BatchWriteMode.ATOMIC;
 		const results = await this.#ingest.accept(request.events, writerOf(principal, call), { atomic });
 		for (const result of results) {
@@ -81,12 +87,14 @@ export class AuditServiceCalls {
 	async query(request: QueryRequest, principal: Principal): Promise<QueryResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
+		this.#rates.admitRead(principal);
 		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId)));
 	}
 
 	async getEvent(request: GetEventRequest, principal: Principal): Promise<GetEventResponse> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
+		this.#rates.admitRead(principal);
 		return create(GetEventResponseSchema, { event: await this.#query.get(request, required(tenantId)) });
 	}
 }

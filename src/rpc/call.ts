@@ -27,6 +27,8 @@ export interface Call {
 	name?: string;
 	protocol?: string;
 	principal?: Principal;
+	/** The size of its body as it was sent, once it is read. */
+	bodyBytes?: number;
 	/** How many events it brings, once they are read. */
 	events?: number;
 	/** The batches its events are in. */

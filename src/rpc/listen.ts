@@ -15,6 +15,7 @@ import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
 import { Origins } from "./origins.ts";
 import { openPort } from "./port.ts";
 import { Quota } from "./quota.ts";
+import { RateLimits } from "./rate-limits.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
@@ -62,7 +63,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
 		readiness,
-		calls: new AuditServiceCalls(options),
+		calls: new AuditServiceCalls(options, new RateLimits(limits.rates)),
 		deadLetters: new DeadLetterServiceCalls(options),
 		authenticator,
 		budgets: {

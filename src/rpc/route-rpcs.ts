@@ -45,8 +45,8 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, authenticator, readiness, stopping } = options;
-	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
+	const { calls, deadLetters, authenticator, readiness, limits, stopping } = options;
+	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
 	const health = addOpenServices(router, readiness);
@@ -54,9 +54,9 @@ export function routeRpcs(options: RouterOptions): RpcRoute {
 }
 
 /** What all RPCs have in common. */
-export function routerOptions(stopping: AbortSignal): ConnectRouterOptions {
+export function routerOptions(limits: DoorLimits, stopping: AbortSignal): ConnectRouterOptions {
 	return {
-		interceptors: interceptors(stopping),
+		interceptors: interceptors(limits, stopping),
 		acceptCompression: [compressionGzip],
 		readMaxBytes: RPC_LIMITS.requestBytes,
 		writeMaxBytes: RPC_LIMITS.answerBytes,

@@ -27,8 +27,15 @@ export interface RpcService extends RunningServer {
  * The service with a database. Tenants are created by the first write to them.
  *
  * @param natsUrl without it there is no NATS door
+ * @param env settings that are to be other than usual
  */
-export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): Promise<RpcService> {
+export async function startRpcService({
+	natsUrl,
+	env = {},
+}: {
+	natsUrl?: string;
+	env?: Readonly<Record<string, string>>;
+} = {}): Promise<RpcService> {
 	const database = await createTestDatabase();
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -40,6 +47,7 @@ export async function startRpcService({ natsUrl }: { natsUrl?: string } = {}): P
 		// Idle connections are the tests' own, and are not waited for.
 		AUDIT_DRAIN_MS: "500",
 		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
+		...env,
 	});
 	const server = await startServer(config, createLogger("silent"));
 	return {
