@@ -1,10 +1,12 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { AccessResult } from "./access.ts";
 import type { DrainResult } from "./drain.ts";
 
 /** Writes docs/performance.md from the result files: no figure in it is typed by hand. */
 export function writeReport(): void {
-	const drain = JSON.parse(readFileSync(join(import.meta.dirname, "results/drain.json"), "utf8")) as DrainResult;
+	const drain = read<DrainResult>("drain");
+	const access = read<AccessResult>("access");
 	const rate = (perSecond: number) => `${Math.round(perSecond / 100) / 10} k/s`;
 	const runs = drain.ratios.map((ratio, i) => {
 		const ours = rate(drain.drainEventsPerSecond[i] ?? Number.NaN);
@@ -24,6 +26,27 @@ Node ${drain.node}, PostgreSQL ${drain.postgres} (synchronous_commit ${drain.syn
 ${runs.join("\n")}
 
 Median ratio: **${drain.medianRatio.toFixed(2)}**. There is no target yet.
+
+## Calls with the access layer, against the same without
+
+\`${access.command}\`: keys looked up and reads recorded, against a service that takes every call for an operator's. ${access.callsAtOnce}
+calls at once over Connect, ${access.rounds} rounds of ${access.callsPerRound} calls for each, median of the rounds' ratios, verified at the end.
+Node ${access.node}, PostgreSQL ${access.postgres}.
+
+| call | with | without | ratio | target |
+|---|---|---|---|---|
+${accessRow(access, "write", "`WriteEvent`", "0.90")}
+${accessRow(access, "query", "`Query`, the same again and again: recorded once in 10 minutes, then counted", "0.90")}
+${accessRow(access, "firstQuery", "`Query`, each with a filter of its own: each recorded before its answer", "none")}
 `;
 	writeFileSync(join(import.meta.dirname, "../docs/performance.md"), text);
+}
+
+function read<T>(name: string): T {
+	return JSON.parse(readFileSync(join(import.meta.dirname, `results/${name}.json`), "utf8")) as T;
+}
+
+function accessRow({ loads }: AccessResult, load: keyof AccessResult["loads"], call: string, target: string): string {
+	const { withPerSecond, withoutPerSecond, medianRatio } = loads[load];
+	return `| ${call} | ${Math.round(withPerSecond)}/s | ${Math.round(withoutPerSecond)}/s | **${medianRatio.toFixed(2)}** | ${target} |`;
 }

@@ -1,4 +1,12 @@
 import { readFileSync } from "node:fs";
+import {
+	contradictionsIn,
+	type NatsAccess,
+	parseCertificateFile,
+	parseCredsFile,
+	parseKeyFile,
+	readNatsUrl,
+} from "./nats-access.ts";
 import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
 
 /** The service's settings, checked and complete. */
@@ -6,7 +14,7 @@ export interface Config {
 	/** PostgreSQL, as the service reaches it. User and password in it are used by `migrate` alone. */
 	readonly databaseUrl: string;
 	/** NATS, or undefined: then the service runs without that door. */
-	readonly natsUrl: string | undefined;
+	readonly nats: NatsAccess | undefined;
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
@@ -75,11 +83,27 @@ export const SETTINGS = {
 		parse: parseUrl("postgres:", "postgresql:"),
 	},
 	NATS_URL: {
-		doc: "NATS with JetStream. Without it the service runs without that door.",
+		doc: "NATS with JetStream: `nats://` or `tls://`, several servers separated by commas, user and password or a token in the first. Without it the service runs without that door.",
 		optional: true,
 		secret: true,
-		parse: parseUrl("nats:", "tls:"),
+		parse: parseNatsUrl,
 	},
+	NATS_CREDS_FILE: {
+		doc: "Who the service is for NATS, instead of a user in NATS_URL: a `.creds` file (JWT and NKey), or one with the seed of an NKey alone. Read anew at every connection, as the three below.",
+		optional: true,
+		parse: parseCredsFile,
+	},
+	NATS_CA_FILE: {
+		doc: "Certificates (PEM) of the authorities that are believed for NATS, instead of the well-known ones. Given: TLS or nothing.",
+		optional: true,
+		parse: parseCertificateFile,
+	},
+	NATS_CERT_FILE: {
+		doc: "The service's own certificate (PEM), for a NATS that asks for one. Given: TLS or nothing.",
+		optional: true,
+		parse: parseCertificateFile,
+	},
+	NATS_KEY_FILE: { doc: "The key of that certificate (PEM).", optional: true, parse: parseKeyFile },
 	HOST: { doc: "The address to listen on.", fallback: "127.0.0.1", parse: (text) => text },
 	HTTP_PORT: { doc: "Connect, gRPC-Web, gRPC, REST. 0 takes a free port.", fallback: "8080", parse: parsePort },
 	GRPC_PORT: { doc: "gRPC (HTTP/2 only). 0 takes a free port.", fallback: "50051", parse: parsePort },
@@ -186,22 +210,11 @@ export function processEnvironment(): Environment {
 
 /** Reads the settings from an environment. Throws one Error that names every problem at once. */
 export function loadConfig(env: Environment): Config {
-	const problems: string[] = [];
-	const read = <T>(name: SettingName): T | undefined => {
-		const setting: Setting<unknown> = SETTINGS[name];
-		try {
-			const text = given(env, name) ?? setting.fallback;
-			if (text !== undefined) return setting.parse(text) as T;
-			if (!setting.optional) problems.push(`${name} is required: ${setting.doc}`);
-		} catch (error) {
-			problems.push(`${name}: ${(error as Error).message}`);
-		}
-		return undefined;
-	};
+	const { read, problems } = reader(env);
 	const rate = (name: SettingName) => read<number>(name) ?? Number.POSITIVE_INFINITY;
 	const config = {
 		databaseUrl: read<string>("DATABASE_URL") as string,
-		natsUrl: read<string>("NATS_URL"),
+		nats: readNats(read, problems),
 		host: read<string>("HOST") as string,
 		httpPort: { number: read<number>("HTTP_PORT") as number, explicit: given(env, "HTTP_PORT") !== undefined },
 		grpcPort: { number: read<number>("GRPC_PORT") as number, explicit: given(env, "GRPC_PORT") !== undefined },
@@ -228,9 +241,58 @@ export function loadConfig(env: Environment): Config {
 		corsOrigins: read<readonly string[]>("AUDIT_CORS_ORIGINS") ?? [],
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
-	if (problems.length > 0)
-		throw new Error(`the configuration has ${problems.length} problem(s):\n  ${problems.join("\n  ")}`);
+	complainOf(problems);
 	return Object.freeze(config);
+}
+
+type Read = <T>(name: SettingName) => T | undefined;
+
+/** Reads setting by setting, and gathers what is wrong. */
+function reader(env: Environment): { read: Read; problems: string[] } {
+	const problems: string[] = [];
+	const read = <T>(name: SettingName): T | undefined => {
+		const setting: Setting<unknown> = SETTINGS[name];
+		try {
+			const text = given(env, name) ?? setting.fallback;
+			if (text !== undefined) return setting.parse(text) as T;
+			if (!setting.optional) problems.push(`${name} is required: ${setting.doc}`);
+		} catch (error) {
+			problems.push(`${name}: ${(error as Error).message}`);
+		}
+		return undefined;
+	};
+	return { read, problems };
+}
+
+function complainOf(problems: readonly string[]): void {
+	if (problems.length === 0) return;
+	throw new Error(`the configuration has ${problems.length} problem(s):\n  ${problems.join("\n  ")}`);
+}
+
+/**
+ * How an environment says to reach NATS: what `auditlog import` has in common with the service.
+ *
+ * @throws one Error that names every problem
+ */
+export function loadNatsAccess(env: Environment): NatsAccess | undefined {
+	const { read, problems } = reader(env);
+	const access = readNats(read, problems);
+	complainOf(problems);
+	return access;
+}
+
+function readNats(read: Read, problems: string[]): NatsAccess | undefined {
+	const before = problems.length;
+	const [url, credsFile, caFile] = [
+		read<string>("NATS_URL"),
+		read<string>("NATS_CREDS_FILE"),
+		read<string>("NATS_CA_FILE"),
+	];
+	const [certFile, keyFile] = [read<string>("NATS_CERT_FILE"), read<string>("NATS_KEY_FILE")];
+	if (url === undefined || problems.length > before) return undefined;
+	const access = { url, credsFile, caFile, certFile, keyFile };
+	problems.push(...contradictionsIn(access).map(([name, what]) => `${name}: ${what}`));
+	return access;
 }
 
 /** One setting as it stands in an environment, fit to be shown: nothing secret is in it. */
@@ -308,14 +370,16 @@ function isKnown(name: string): boolean {
 
 function parseUrl(...protocols: string[]) {
 	return (text: string): string => {
-		// NATS allows a list of servers, separated by commas.
-		for (const part of protocols.includes("nats:") ? text.split(",") : [text]) {
-			if (!URL.canParse(part) || !protocols.includes(new URL(part).protocol)) {
-				throw new Error(`must be a URL beginning with ${protocols.map((p) => `${p}//`).join(" or ")}`);
-			}
+		if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol)) {
+			throw new Error(`must be a URL beginning with ${protocols.map((p) => `${p}//`).join(" or ")}`);
 		}
 		return text;
 	};
+}
+
+function parseNatsUrl(text: string): string {
+	readNatsUrl(text);
+	return text;
 }
 
 function parsePort(text: string): number {

@@ -1,5 +1,7 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
+import { KeyChanges } from "./auth/key-changes.ts";
+import { LastUses, writeUsesTo } from "./auth/last-uses.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
@@ -10,8 +12,10 @@ import { NatsDoor } from "./ingest/nats-door.ts";
 import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
+import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
 import { listen } from "./rpc/listen.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
@@ -71,6 +75,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const tenants = new Tenants({ db, log });
+		const reads = closer.add(new ReadLog({ log, logger }), (r) => r.close());
+		closer.add(
+			startLoop("read summaries", TELL_EVERY_MS, logger, () => reads.tellDue()),
+			(loop) => loop.close(),
+		);
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -88,20 +97,21 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const redriver = new Redriver({ db, ingest, settler });
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
-		const authenticator = new Authenticator({ apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys) });
+		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
+		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
+		const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
+		const verifier = new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId));
+		const authenticator = new Authenticator({ apiKeys: verifier });
 
-		if (config.natsUrl !== undefined) {
-			natsDoor = closer.add(new NatsDoor({ url: config.natsUrl, ingest, logger }), (door) => door.close());
+		if (config.nats !== undefined) {
+			natsDoor = closer.add(new NatsDoor({ ...config.nats, ingest, logger }), (door) => door.close());
 			natsDoor.start();
 		}
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
-		const { host, httpPort, grpcPort, limits, trustedProxies, corsOrigins } = config;
-		const services = { ingest, query, letters, redriver, authenticator, readiness, telemetry, logger };
-		const doors = closer.add(
-			await listen({ host, httpPort, grpcPort, limits, trustedProxies, corsOrigins, ...services }),
-			(l) => l.close(),
-		);
+		const access = { keyChanges, keyQuery, tenants };
+		const services = { ingest, query, reads, letters, redriver, access, authenticator, readiness, telemetry, logger };
+		const doors = closer.add(await listen({ ...config, ...services }), (l) => l.close());
 		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
 		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
 	} catch (error) {

@@ -27,7 +27,7 @@ export const METRICS = {
 	audit_events_stored_total: {
 		type: "counter",
 		labels: { door: [...DOOR, "service"] },
-		help: "Events committed. service: made by the service itself, such as a new tenant's first event, and redriven dead letters.",
+		help: "Events committed. service: made by the service itself, such as a new tenant's first event and who read a log, and redriven dead letters.",
 	},
 	audit_events_duplicate_total: {
 		type: "counter",

@@ -104,10 +104,12 @@ describe("imports point one way", () => {
 
 	test("client/ and web/ never import server folders: they run at other people's", () => {
 		const allowed = ["client", "web", "gen", "event", "integrity"];
+		// How NATS is reached is one thing for the service and its producers.
+		const files = ["errors.ts", "nats-access.ts", "nats-connect.ts"];
 		expect(
 			offences(
 				({ folder }) => folder === "client" || folder === "web",
-				(imported) => isLocal(imported) && imported !== "errors.ts" && !allowed.includes(folderOf(imported) ?? ""),
+				(imported) => isLocal(imported) && !files.includes(imported) && !allowed.includes(folderOf(imported) ?? ""),
 			),
 		).toEqual([]);
 	});
@@ -121,10 +123,11 @@ describe("imports point one way", () => {
 		).toEqual([]);
 	});
 
-	test("only the NATS door, dev/ and client/nats import the NATS client: it may be replaced one day", () => {
+	test("only the NATS door, dev/, client/nats and nats-connect.ts import the NATS client: it may be replaced one day", () => {
+		const importers = ["client/nats.ts", "nats-connect.ts"];
 		expect(
 			offences(
-				({ path, folder }) => !path.startsWith("ingest/nats-") && path !== "client/nats.ts" && folder !== "dev",
+				({ path, folder }) => !path.startsWith("ingest/nats-") && !importers.includes(path) && folder !== "dev",
 				(imported) => isPackage(imported, /^(nats$|@nats-io\/)/),
 			),
 		).toEqual([]);
@@ -146,6 +149,14 @@ describe("one place for what must be in one place", () => {
 
 	test("only config.ts reads the environment", () => {
 		expect(holders(/process\.env\b/)).toEqual(["config.ts"]);
+	});
+
+	test("only storage/db.ts has the reader's connections and names the tenant: for one transaction, which nothing of it outlives", () => {
+		expect(holders(/\b(db|database)\.reader\b|set_config\(\$|\bSET\s+(SESSION\s+|LOCAL\s+)?audit\./)).toEqual([
+			"storage/db.ts",
+		]);
+		// The rows of such a cursor, and such a setting, stay with the connection, whoever has it next.
+		expect(holders(/\bWITH HOLD\b|set_config\([^)]*,\s*false\)/i)).toEqual([]);
 	});
 
 	test("only main.ts ends the process", () => {

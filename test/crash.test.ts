@@ -3,13 +3,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { connect as connectNats, type JetStreamManager, type NatsConnection } from "nats";
 import { Client } from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createApiKey } from "../src/auth/api-keys.ts";
-import { deriveKeys } from "../src/auth/secret.ts";
 import type { Nats } from "../src/dev/nats.ts";
 import type { Postgres } from "../src/dev/postgres.ts";
 import { migrate } from "../src/storage/migrate.ts";
 import { checkTrail } from "./support/check-trail.ts";
 import { type PostgresProxy, startPostgresProxy } from "./support/postgres-proxy.ts";
+import { createKey } from "./support/rpc-service.ts";
 import { type ServiceProcess, startService } from "./support/service-process.ts";
 import { ownDirectory, startOwnNats, startOwnPostgres, testSecret, waitFor } from "./support/services.ts";
 
@@ -35,7 +34,7 @@ beforeEach(async () => {
 	await migrate({ databaseUrl: postgres.url, secret });
 	proxy = await startPostgresProxy(postgres.url);
 	await connectAdmin();
-	key = await createApiKey(admin, deriveKeys(secret), { name: "test", role: "operator", tenants: "all" });
+	key = await createKey(postgres.url, "operator", "all");
 	await start();
 });
 

@@ -1,14 +1,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { KEY_KEPT_MS } from "../src/auth/api-key-verifier.ts";
+import { REVOKED_WITHIN_MS } from "../src/auth/api-key-verifier.ts";
 import { EXIT } from "../src/cli/command-line.ts";
 import { CONFIG } from "../src/cli/config.ts";
 import { DISCARDED } from "../src/cli/dead-letters/discard.ts";
 import { LETTERS } from "../src/cli/dead-letters/list.ts";
 import { REDRIVEN } from "../src/cli/dead-letters/redrive.ts";
 import { EVENTS } from "../src/cli/event-listing.ts";
-import { KEYS } from "../src/cli/key.ts";
+import { KEYS } from "../src/cli/key/list.ts";
 import { FORMATS } from "../src/cli/output/listing.ts";
 import { TENANTS } from "../src/cli/tenant.ts";
 import { everyCommand } from "./support/command-tree.ts";
@@ -49,6 +49,6 @@ describe("docs/cli.md", () => {
 	});
 
 	test("names how long a revoked key may still be taken", () => {
-		expect(doc).toContain(`up to ${KEY_KEPT_MS / 1000} seconds more`);
+		expect(doc).toContain(`up to ${REVOKED_WITHIN_MS / 1000} seconds more`);
 	});
 });

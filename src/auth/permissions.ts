@@ -39,6 +39,14 @@ export const PERMISSIONS = {
 	enableTenant: OPERATE,
 } as const satisfies Record<RpcName, readonly Role[]>;
 
+/** These show messages as they came, or what is wrong with them: they are for keys to which nothing is masked. */
+const OF_WHOLE_MESSAGES: ReadonlySet<RpcName> = new Set([
+	"listDeadLetters",
+	"getDeadLetter",
+	"redriveDeadLetters",
+	"discardDeadLetters",
+]);
+
 /**
  * Lets the call pass or throws. The role comes first, and the same for every tenant: it is looked at before the body is
  * read, and tells nothing of any tenant. Then: what the key cannot see does not exist for it.
@@ -46,12 +54,21 @@ export const PERMISSIONS = {
  * @param tenantIds the tenants the call names; none if it leaves that to the key, or if they are not known yet
  * @throws AuditError `permission_denied`, `not_found`
  */
-export function authorize(principal: Principal, rpc: RpcName, tenantIds: Iterable<TenantId>): void {
+export function authorize(
+	principal: Pick<Principal, "roles" | "tenants" | "maskedUnits">,
+	rpc: RpcName,
+	tenantIds: Iterable<TenantId>,
+): void {
 	const allowed: readonly Role[] = PERMISSIONS[rpc];
 	if (!allowed.some((role) => principal.roles.has(role))) {
 		const roles = [...principal.roles].join(" and ");
 		throw new AuditError("permission_denied", `this key may not call ${rpc}: it is a ${roles} key`, {
 			reason: "ROLE_NOT_PERMITTED",
+		});
+	}
+	if (OF_WHOLE_MESSAGES.has(rpc) && principal.maskedUnits.size > 0) {
+		throw new AuditError("permission_denied", `this key may not call ${rpc}: units are masked for it`, {
+			reason: "UNIT_MASKED",
 		});
 	}
 	const named = [...tenantIds];

@@ -28,23 +28,24 @@ export interface Principal {
 	readonly expiresAt: number | undefined;
 }
 
-const NOTHING: ReadonlySet<MaskableUnit> = new Set();
+export const NOTHING_MASKED: ReadonlySet<MaskableUnit> = new Set();
 const EVERYTHING: ReadonlySet<MaskableUnit> = new Set(MASKABLE_UNITS);
 
-/** What is masked for somebody: what every one of the roles is denied, and what is denied besides. */
+/** What is masked for somebody: what every one of the roles that read is denied, and what is denied besides. */
 export function maskedUnitsOf(roles: ReadonlySet<Role>, denied: Iterable<MaskableUnit>): ReadonlySet<MaskableUnit> {
-	if ([...roles].every((role) => role === "auditor")) return EVERYTHING;
+	// A writer reads nothing: being one too lets nobody see more.
+	if (roles.has("auditor") && [...roles].every((role) => role === "auditor" || role === "writer")) return EVERYTHING;
 	const masked = new Set(denied);
-	return masked.size === 0 ? NOTHING : masked;
+	return masked.size === 0 ? NOTHING_MASKED : masked;
 }
 
 /** The tenant a call may leave out: the only one its caller is bound to. */
-export function boundTenant(principal: Principal): TenantId | undefined {
+export function boundTenant(principal: Pick<Principal, "tenants">): TenantId | undefined {
 	if (principal.tenants === "all" || principal.tenants.size !== 1) return undefined;
 	const [only] = principal.tenants;
 	return only;
 }
 
-export function maySee(principal: Principal, tenantId: TenantId): boolean {
+export function maySee(principal: Pick<Principal, "tenants">, tenantId: TenantId): boolean {
 	return principal.tenants === "all" || principal.tenants.has(tenantId);
 }

@@ -47,9 +47,13 @@ function adviceFor(error: AuditError): string | undefined {
 const BY_REASON: Record<string, string> = {
 	NATS_UNAVAILABLE:
 		"Is NATS running, and is the service? --nats-url or NATS_URL names another; without --via nats it goes by RPC.",
-	NATS_PERMISSION: "Put user and password, or a token, into --nats-url: nats://user:password@host:4222.",
+	NATS_PERMISSION:
+		"Give a user who may publish here: in NATS_URL (nats://user:password@host:4222) or NATS_CREDS_FILE, with --nats-inbox-prefix.",
+	NATS_TLS: "tls:// and NATS_CA_FILE ask for TLS; NATS_CA_FILE says who is believed, NATS_CERT_FILE who we are.",
 	STREAM_FULL: "The service is behind: let it store what is there, or give the stream more room, and import again.",
 	TENANT_NOT_FOUND: "`auditlog tenant list` shows the tenants there are; `auditlog tenant create <id>` makes one.",
+	KEY_NOT_FOUND: "`auditlog key list` shows the keys there are.",
+	GRANT_NOT_PERMITTED: "Nobody gives more than he has: use an operator's key, or one that is good for more tenants.",
 	EVENT_NOT_FOUND: "Ids are looked up within one tenant: is --tenant right? What came by NATS is there a moment later.",
 	OTHER_SECRET: "AUDIT_SECRET must be the one this database has been used with from the start.",
 };

@@ -8,6 +8,8 @@ import {
 	type ResourceRef,
 	Severity,
 	SeveritySchema,
+	Unit,
+	UnitSchema,
 } from "../gen/audit/v1/event_pb.ts";
 import { wordFor } from "./enum-words.ts";
 import { eventValue } from "./event-json.ts";
@@ -22,8 +24,8 @@ export const EVENTS: Listing<Event> = {
 			{ title: "TIME", text: shortTime },
 			{ title: "SEVERITY", text: ({ severity }) => wordFor(SeveritySchema, severity), style: severityStyle },
 			{ title: "ACTION", text: ({ action }) => action, least: 16 },
-			{ title: "ACTOR", text: ({ actor }) => actor?.displayName || actor?.email || actor?.id || "", least: 10 },
-			{ title: "RESOURCE", text: ({ primaryResource }) => resourceText(primaryResource), least: 12 },
+			{ title: "ACTOR", text: actorText, least: 10 },
+			{ title: "RESOURCE", text: resourceText, least: 12 },
 			{ title: "OUTCOME", text: ({ outcome }) => wordFor(OutcomeSchema, outcome), style: outcomeStyle },
 			{ title: "ID", text: ({ id }) => id },
 		],
@@ -46,6 +48,7 @@ export const EVENTS: Listing<Event> = {
 		{ name: "resource_id", text: ({ primaryResource }) => primaryResource?.id ?? "" },
 		{ name: "ip_address", text: ({ context }) => context?.ipAddress ?? "" },
 		{ name: "description", text: ({ description }) => description },
+		{ name: "masked_units", text: (event) => maskedUnits(event).map(wordOfUnit).join(" ") },
 	],
 	json: eventValue,
 };
@@ -55,8 +58,30 @@ function shortTime({ occurredAt }: Event): string {
 	return occurredAt ? rfc3339(microsOf(occurredAt)).replace(/\.?0+Z$/, "Z") : "";
 }
 
-function resourceText(resource: ResourceRef | undefined): string {
-	if (!resource) return "";
+function actorText(event: Event): string {
+	const { actor } = event;
+	return maskedOr(event, Unit.ACTOR, actor?.displayName || actor?.email || actor?.id || "");
+}
+
+function resourceText(event: Event): string {
+	const { primaryResource } = event;
+	return maskedOr(event, Unit.RESOURCES, primaryResource ? shownResource(primaryResource) : "");
+}
+
+/** A unit that is withheld must not look like one that is not there. */
+function maskedOr(event: Event, unit: Unit, text: string): string {
+	return maskedUnits(event).includes(unit) ? "(masked)" : text;
+}
+
+function maskedUnits({ integrity }: Event): Unit[] {
+	return (integrity?.maskedUnits ?? []).map(({ unit }) => unit);
+}
+
+function wordOfUnit(unit: Unit): string {
+	return wordFor(UnitSchema, unit);
+}
+
+function shownResource(resource: ResourceRef): string {
 	return resource.type
 		? `${resource.type} ${resource.displayName || resource.id}`
 		: resource.displayName || resource.id;

@@ -65,12 +65,15 @@ function isTime(name: FilterName): boolean {
 	return kind === "from" || kind === "before";
 }
 
-/** A list for the options that take one. */
-function givenOf(name: FilterName, options: FilterOptions): string | string[] | undefined {
-	return options[optionOf(name).attributeName()] as string | string[] | undefined;
+/** A list for the options that take one, true for those that take no value. */
+type Given = string | string[] | true;
+
+function givenOf(name: FilterName, options: FilterOptions): Given | undefined {
+	return options[optionOf(name).attributeName()] as Given | undefined;
 }
 
-function valueOf(name: FilterName, given: string | string[], nowMs: number): unknown {
+function valueOf(name: FilterName, given: Given, nowMs: number): unknown {
+	if (given === true) return true;
 	const flag = flagOf(name);
 	// To the service an empty text is a filter not given; here it is a variable that was not set.
 	if (given === "") throw new UsageError(`${flag} must not be empty`);

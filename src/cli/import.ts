@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { createAuditClient } from "../client/index.ts";
-import { openAuditPublisher } from "../client/nats.ts";
+import { type AuditPublisherOptions, openAuditPublisher } from "../client/nats.ts";
+import { loadNatsAccess } from "../config.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
 import { CommandError, type CommandLine, EXIT, print, UsageError } from "./command-line.ts";
@@ -17,6 +18,7 @@ interface ImportOptions extends AddressOptions {
 	tenant: string;
 	via: "rpc" | "nats";
 	natsUrl?: string;
+	natsInboxPrefix?: string;
 	output: "text" | "json";
 }
 
@@ -28,6 +30,7 @@ export function importEvents(command: Command, commandLine: CommandLine): void {
 		.requiredOption("--tenant <id>", "the tenant to import into")
 		.addOption(new Option("--via <door>", "the door to take").choices(["rpc", "nats"]).default("rpc"))
 		.option("--nats-url <url>", "where NATS is (NATS_URL), for --via nats")
+		.option("--nats-inbox-prefix <prefix>", "where the NATS user may listen, if not everywhere below _INBOX")
 		.addOption(
 			new Option("-o, --output <format>", "how to print the outcome").choices(["text", "json"]).default("text"),
 		);
@@ -91,7 +94,7 @@ async function importByNats(
 	file: RecordFile,
 	report: ImportReport,
 ): Promise<void> {
-	const publisher = await openAuditPublisher({ url: findNats(commandLine, options) });
+	const publisher = await openAuditPublisher(findNats(commandLine, options));
 	const arrivals = new Arrivals();
 	try {
 		await publishEvents(publisher, mapRecords(file.records(), tenantId, report), (events, repeated) => {
@@ -106,11 +109,22 @@ async function importByNats(
 	}
 }
 
-function findNats({ env }: CommandLine, options: ImportOptions): string {
-	const url = options.natsUrl ?? env.NATS_URL ?? readDevFile(env)?.nats_url;
-	if (url?.split(",").every((part) => /^(nats|tls):\/\/./.test(part) && URL.canParse(part))) return url;
-	if (url) throw new UsageError("--nats-url (or NATS_URL) must look like nats://localhost:4222");
-	throw new CommandError("no NATS found: start the service with `make run`, or give --nats-url or NATS_URL");
+/** By the settings the service has, too. */
+function findNats({ env }: CommandLine, options: ImportOptions): AuditPublisherOptions {
+	const { natsUrl, natsInboxPrefix } = options;
+	const isGiven = natsUrl ?? env.NATS_URL ?? env["NATS_URL_FILE"];
+	const url = isGiven ? undefined : readDevFile(env)?.nats_url;
+	if (!isGiven && !url) {
+		throw new CommandError("no NATS found: start the service with `make run`, or give --nats-url or NATS_URL");
+	}
+	const given = natsUrl === undefined ? {} : { NATS_URL: natsUrl, NATS_URL_FILE: undefined };
+	try {
+		const access = loadNatsAccess({ ...env, ...(url && { NATS_URL: url }), ...given });
+		if (access) return { ...access, inboxPrefix: natsInboxPrefix };
+	} catch (error) {
+		throw new UsageError(`NATS cannot be reached like this: ${(error as Error).message}`, { cause: error });
+	}
+	throw new CommandError("no NATS found: NATS_URL is empty");
 }
 
 /** Publishing needs no key of the service; looking whether the events have arrived does. */

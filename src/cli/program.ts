@@ -42,7 +42,11 @@ const COMMANDS: Record<string, CommandEntry> = {
 		load: async () => (await import("./verify.ts")).verify,
 	},
 	tenant: { summary: "make and list tenants", group: "access", load: async () => (await import("./tenant.ts")).tenant },
-	key: { summary: "make, list and revoke API keys", group: "access", load: async () => (await import("./key.ts")).key },
+	key: {
+		summary: "make, list, rotate and revoke API keys",
+		group: "access",
+		load: async () => (await import("./key.ts")).key,
+	},
 	serve: { summary: "run the service", group: "operation", load: async () => (await import("./serve.ts")).serve },
 	health: {
 		summary: "ask whether the service is ready",

@@ -1,21 +1,27 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { AccessService } from "../gen/audit/v1/access_service_pb.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import { retry } from "./retry.ts";
 
 export { AuditError, type ErrorCode, type Violation } from "../errors.ts";
+export * from "../gen/audit/v1/access_service_pb.ts";
 export * from "../gen/audit/v1/audit_service_pb.ts";
 export * from "../gen/audit/v1/dead_letter_service_pb.ts";
 export * from "../gen/audit/v1/event_pb.ts";
 export { toAuditError } from "./errors.ts";
 export { retry } from "./retry.ts";
+export { type EventCheck, verifyEvent } from "./verify-event.ts";
 
 /** Writes, searches and gets events: `writeEvent`, `batchWrite`, `query`, `getEvent`. Made once, used for all calls. */
 export type AuditClient = Client<typeof AuditService>;
 
 /** Lists, gets, redrives and discards dead letters. Needs an operator key. */
 export type DeadLetterClient = Client<typeof DeadLetterService>;
+
+/** Makes, lists, rotates and revokes API keys. Needs a tenant admin's or an operator's key. */
+export type AccessClient = Client<typeof AccessService>;
 
 export interface AuditClientOptions {
 	/** Where the service listens: `http://host:8080` or `http://host:50051`; `https:` for TLS. */
@@ -47,6 +53,14 @@ export function createAuditClient(options: AuditClientOptions): AuditClient {
 /** A client for dead letters. What is said of `createAuditClient` holds for it. */
 export function createDeadLetterClient(options: AuditClientOptions): DeadLetterClient {
 	return createClient(DeadLetterService, options.transport ?? nodeTransport(options));
+}
+
+/**
+ * A client for API keys. What is said of `createAuditClient` holds for it; but making and rotating a key is never repeated:
+ * when it fails because the service is away, look at the list.
+ */
+export function createAccessClient(options: AuditClientOptions): AccessClient {
+	return createClient(AccessService, options.transport ?? nodeTransport(options));
 }
 
 function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOptions): Transport {

@@ -1,9 +1,13 @@
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { connect, ErrorCode, headers, type NatsConnection, NatsError } from "nats";
+import { ErrorCode, headers, type NatsConnection, NatsError } from "nats";
 import { AuditError } from "../errors.ts";
 import { BatchWriteRequestSchema } from "../gen/audit/v1/audit_service_pb.ts";
 import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
+import type { NatsAccess } from "../nats-access.ts";
+import { connectNats } from "../nats-connect.ts";
+
+export type { NatsAccess };
 
 /** How JetStream took a message. */
 export interface Acknowledgement {
@@ -30,14 +34,32 @@ const HEADER_ROOM_BYTES = 4096;
 /** JetStream syncs to disk before it acknowledges where it is set up for that. */
 const ACK_TIMEOUT_MS = 15_000;
 
-/** @param options.url one URL or several separated by commas; user and password, or a token, may stand in them */
-export async function openAuditPublisher(options: { url: string }): Promise<AuditPublisher> {
-	// Without a bound on reconnecting an import of hours outlives a restart of NATS; each publish has its own time limit.
-	const connection = await connect({ ...connectionOptions(options.url), maxReconnectAttempts: -1 }).catch(
-		(error: unknown) => {
-			throw asAuditError(error);
-		},
-	);
+export interface AuditPublisherOptions extends NatsAccess {
+	/**
+	 * What the subjects of answers begin with: the one that the producer's permissions let it listen to, such as `_INBOX_acme`.
+	 * Default `_INBOX`.
+	 */
+	readonly inboxPrefix?: string | undefined;
+}
+
+/**
+ * Connects to NATS, and from then on stays connected: NATS may restart, and credentials and certificates be replaced by
+ * newer files of the same names.
+ *
+ * @throws AuditError: unavailable (try again), permission_denied
+ */
+export async function openAuditPublisher(options: AuditPublisherOptions): Promise<AuditPublisher> {
+	const connection = await connectNats(options, {
+		name: "auditlog client",
+		timeout: 5_000,
+		...(options.inboxPrefix !== undefined && { inboxPrefix: options.inboxPrefix }),
+		// Without a bound on reconnecting an import of hours outlives a restart of NATS; each publish has its own time limit.
+		maxReconnectAttempts: -1,
+		// Credentials that have expired are replaced by somebody in time.
+		ignoreAuthErrorAbort: true,
+	}).catch((error: unknown) => {
+		throw asAuditError(error);
+	});
 	const jetstream = connection.jetstream();
 	return {
 		maxMessageBytes: (connection.info?.max_payload ?? 1024 * 1024) - HEADER_ROOM_BYTES,
@@ -54,16 +76,6 @@ export async function openAuditPublisher(options: { url: string }): Promise<Audi
 		},
 		close: () => closeConnection(connection),
 	};
-}
-
-/** nats.js takes credentials as options only. */
-function connectionOptions(url: string) {
-	const servers = url.split(",").map((text) => new URL(text));
-	const [{ username, password } = { username: "", password: "" }] = servers;
-	const user = decodeURIComponent(username);
-	const credentials = password ? { user, pass: decodeURIComponent(password) } : user ? { token: user } : {};
-	const tls = servers.some(({ protocol }) => protocol === "tls:") ? { tls: {} } : {};
-	return { servers: servers.map(({ host }) => host), name: "auditlog client", timeout: 5_000, ...credentials, ...tls };
 }
 
 function messageOf(events: readonly Event[]) {
@@ -117,13 +129,27 @@ function asAuditError(error: unknown): unknown {
 	if (error.code === ErrorCode.NoResponders) {
 		return unavailable("no NATS stream takes audit.events: the service makes it when it runs with NATS", error);
 	}
-	if (error.code === ErrorCode.AuthorizationViolation || error.code === ErrorCode.PermissionsViolation) {
-		return new AuditError("permission_denied", "NATS does not let these credentials publish here", {
-			reason: "NATS_PERMISSION",
-			cause: error,
-		});
+	if (REFUSED.has(error.code)) return refused(error);
+	// What is wrong with TLS is said in the error, and is not mended by trying again.
+	if (error.code === ErrorCode.Tls || error.code === ErrorCode.ServerOptionNotAvailable) {
+		return new AuditError("unavailable", error.message, { reason: "NATS_TLS", cause: error });
 	}
 	return unavailable(`NATS did not take the message (${error.code})`, error);
+}
+
+const REFUSED = new Set<string>([
+	ErrorCode.AuthorizationViolation,
+	ErrorCode.AuthenticationExpired,
+	ErrorCode.PermissionsViolation,
+]);
+
+function refused(error: NatsError): AuditError {
+	const listening = error.permissionContext?.operation === "subscription";
+	const what = listening ? "receive answers: the inbox prefix must be the one they allow" : "publish here";
+	return new AuditError("permission_denied", `NATS does not let these credentials ${what}`, {
+		reason: "NATS_PERMISSION",
+		cause: error,
+	});
 }
 
 /** JetStream's codes for a stream at its limit of bytes or messages (`discard: new`), or out of storage. */

@@ -14,15 +14,18 @@ import { createUuidV7Source } from "./uuidv7.ts";
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
 
+/** Done twice they make two keys, of which one is nobody's. */
+const NOT_REPEATED: ReadonlySet<string> = new Set(["CreateApiKey", "RotateApiKey"]);
+
 /**
  * Repeats calls that failed because the service is away or full, until they succeed, fail otherwise, or their time is
- * up. Writes are safe to repeat because every event has an id before it is sent for the first time: the service stores
+ * up; but not those that make API keys. Writes are safe to repeat because every event has an id before it is sent for the first time: the service stores
  * an id once.
  */
 export function retry(attempts = 6): Interceptor {
 	const newId = createUuidV7Source();
 	return (next) => async (request) => {
-		if (request.stream) return next(request);
+		if (request.stream || NOT_REPEATED.has(request.method.name)) return next(request);
 		const message = withIds(request.message as WriteEventRequest | BatchWriteRequest, newId);
 		const identified = { ...request, message } as typeof request;
 		for (let attempt = 1; ; attempt += 1) {

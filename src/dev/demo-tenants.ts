@@ -1,5 +1,6 @@
-import pg from "pg";
-import { type ApiKeySpec, createApiKey, demoApiKey } from "../auth/api-keys.ts";
+import { demoApiKey, formatApiKey } from "../auth/api-keys.ts";
+import type { Rights } from "../auth/grant.ts";
+import { COMMAND_LINE, KeyChanges } from "../auth/key-changes.ts";
 import { deriveKeys } from "../auth/secret.ts";
 import type { TenantId } from "../event/event.ts";
 import type { Logger } from "../logger.ts";
@@ -29,24 +30,25 @@ const GLOBEX = { id: "globex" as TenantId, name: "Globex" };
 export async function seedDemoTenants(databaseUrl: string, secret: string, logger: Logger): Promise<Demo> {
 	const keys = deriveKeys(secret);
 	const db = openDatabase({ databaseUrl, keys, logger });
-	const admin = new pg.Client({ connectionString: databaseUrl });
 	try {
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
-		const tenants = new Tenants({
-			db,
-			log: new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} }),
-		});
-		await admin.connect();
-		const makeKey = (name: string, role: ApiKeySpec["role"], bound: ApiKeySpec["tenants"]) =>
-			createApiKey(admin, keys, { key: demoApiKey(keys, name), name: `demo: ${name}`, role, tenants: bound });
+		const log = new ServiceLog({ db, partitions: new Partitions(db), ...hashing, onAppended: () => {} });
+		const tenants = new Tenants({ db, log });
+		const changes = new KeyChanges({ log, keys, tenants, logger });
+		/** What is there already is left as it is: one that was revoked stays so. */
+		const makeKey = async (of: string, role: Rights["role"], bound: Rights["tenants"]): Promise<string> => {
+			const key = demoApiKey(keys, of);
+			const spec = { key, name: `demo: ${of}`, role, tenants: bound, maskedUnits: [], expiresAt: undefined };
+			await changes.create(spec, COMMAND_LINE);
+			return formatApiKey(key);
+		};
 		const seed = async ({ id, name }: { id: TenantId; name: string }): Promise<DemoTenant> => {
 			await tenants.create(id, name);
-			const writerKey = await makeKey(`${name} writer`, "writer", [id]);
-			return { id, name, writerKey, readerKey: await makeKey(`${name} reader`, "reader", [id]) };
+			const writerKey = await makeKey(`${name} writer`, "writer", new Set([id]));
+			return { id, name, writerKey, readerKey: await makeKey(`${name} reader`, "reader", new Set([id])) };
 		};
 		return { tenants: [await seed(ACME), await seed(GLOBEX)], adminKey: await makeKey("operator", "operator", "all") };
 	} finally {
-		await admin.end();
 		await db.close();
 	}
 }

@@ -156,7 +156,7 @@ function devFile(config: Config, server: RunningServer, demo: Demo): DevFile {
 	return {
 		http_url: server.httpUrl,
 		grpc_url: server.grpcUrl,
-		nats_url: config.natsUrl ?? null,
+		nats_url: config.nats?.url ?? null,
 		database_url: config.databaseUrl,
 		admin_key: demo.adminKey,
 		tenants: demo.tenants.map(({ id, name, writerKey, readerKey }) => ({

@@ -67,7 +67,7 @@ function portNote(url: string, { number, explicit }: Port): string {
 function natsLine({ config, server, nats }: SummaryOptions): string {
 	if (nats && "unavailable" in nats) return `not running: this door is closed. ${nats.unavailable}`;
 	const status = server.natsDoor?.status();
-	const url = withoutPassword(config.natsUrl);
+	const url = withoutPassword(config.nats?.url);
 	if (status?.state !== "up") return `${url}   not reached yet, tried again until it is: ${status?.reason}`;
 	const note = nats ? portNote(nats.url, { number: NATS_PORT, explicit: false }) : "";
 	return `${url}${note}   ${SYNC[nats ? (nats.syncAlways ? "always" : "periodic") : status.sync]}`;
@@ -86,9 +86,9 @@ function withoutPassword(natsUrl = ""): string {
 	return natsUrl.replaceAll(/\/\/[^@/,]*@/g, "//");
 }
 
-function natsExample({ natsUrl }: Config, tenantId: string): string {
-	if (natsUrl === undefined) return "";
-	const publish = `const nc = await connect({ servers: "${withoutPassword(natsUrl)}" }); console.log(await nc.jetstream().publish("audit.events.${tenantId}", JSON.stringify(${example("nats")}))); await nc.close()`;
+function natsExample({ nats }: Config, tenantId: string): string {
+	if (nats === undefined) return "";
+	const publish = `const nc = await connect({ servers: "${withoutPassword(nats.url)}" }); console.log(await nc.jetstream().publish("audit.events.${tenantId}", JSON.stringify(${example("nats")}))); await nc.close()`;
 	return `
 Publish one over NATS (subject audit.events.<tenant>):
 

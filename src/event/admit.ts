@@ -1,22 +1,11 @@
 import type { KeyObject } from "node:crypto";
 import { isIP } from "node:net";
-import type { JsonObject } from "@bufbuild/protobuf";
 import type { Violation } from "../errors.ts";
 import type { Actor, ResourceRef } from "../gen/audit/v1/event_pb.ts";
 import { Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
-import {
-	actorUnit,
-	changesUnit,
-	contextUnit,
-	factsUnit,
-	type RecordedBy,
-	reasonUnit,
-	resourcesUnit,
-	text,
-} from "./canonical.ts";
+import { canonicalUnits, factsUnit, type RecordedBy } from "./canonical.ts";
 import type { AuditEvent, EventId, EventInput, EventKind, Micros, TenantId, Units } from "./event.ts";
 import { idOfIdempotencyKey, idOfPlace, isUuid, newEventId } from "./identity.ts";
-import { encodeForeignJson, type Jcs } from "./jcs.ts";
 import { LIMITS } from "./limits.ts";
 import { faultOfId, faultOfText } from "./text.ts";
 import { isTimestamp, microsOf, millisOfId } from "./time.ts";
@@ -119,10 +108,6 @@ function admitIdentity(
 }
 
 function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks): Units {
-	const report = ({ field, message }: Violation) => check.refuse(field, message);
-	const struct = (value: JsonObject | undefined, path: string): Jcs | undefined =>
-		value === undefined ? undefined : encodeForeignJson(value, path, report);
-
 	if (input.actor) check.actor("actor", input.actor);
 	else check.refuse("actor", "is required");
 	check.each("on_behalf_of", input.onBehalfOf, LIMITS.onBehalfOf, (path, actor) => check.actor(path, actor));
@@ -138,28 +123,11 @@ function admitUnits(input: EventInput, recordedBy: RecordedBy, check: Checks): U
 	check.text("outcome_reason", input.outcomeReason);
 	check.text("reason", input.reason);
 
-	const units: Units = { facts: factsUnit(input, recordedBy) };
-	if (input.actor || input.onBehalfOf.length > 0) units.actor = actorUnit(input);
-	const { changes } = input;
-	if (changes) {
-		const { changedFields } = changes;
-		check.each("changes.changed_fields", changedFields, LIMITS.changedFields, (path, field) =>
-			check.idString(path, field),
-		);
-		const newValue = struct(changes.newValue, "changes.new_value");
-		units.changes = changesUnit(changedFields, newValue, struct(changes.oldValue, "changes.old_value"));
-	}
-	if (input.context) units.context = contextUnit(input.context);
-	const optional = {
-		description: text(input.description),
-		metadata: struct(input.metadata, "metadata"),
-		reason: reasonUnit(input),
-		resources: resourcesUnit(input),
-	};
-	for (const [path, unit] of Object.entries(optional)) {
-		if (unit !== undefined) units[path as keyof typeof optional] = unit;
-	}
-	return units;
+	const changedFields = input.changes?.changedFields ?? [];
+	check.each("changes.changed_fields", changedFields, LIMITS.changedFields, (path, field) =>
+		check.idString(path, field),
+	);
+	return canonicalUnits(input, recordedBy, ({ field, message }) => check.refuse(field, message));
 }
 
 /** The rules for single fields; each adds what is wrong to the one list. Values are never repeated in messages. */

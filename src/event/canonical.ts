@@ -1,8 +1,9 @@
-import type { DescEnum } from "@bufbuild/protobuf";
+import type { DescEnum, JsonObject } from "@bufbuild/protobuf";
+import type { Violation } from "../errors.ts";
 import type { Actor, ResourceRef } from "../gen/audit/v1/event_pb.ts";
 import { ActorTypeSchema, CategorySchema, OutcomeSchema, SeveritySchema } from "../gen/audit/v1/event_pb.ts";
-import type { Door, EventInput } from "./event.ts";
-import { encodeOwnJson, type Jcs } from "./jcs.ts";
+import type { Door, EventInput, Units } from "./event.ts";
+import { encodeForeignJson, encodeOwnJson, type Jcs } from "./jcs.ts";
 
 /**
  * The canonical units of hash version 1: RFC 8785 text with the snake_case names of the protos, absent fields omitted,
@@ -16,7 +17,41 @@ export interface RecordedBy {
 	readonly keyId: string | undefined;
 }
 
-export function actorUnit(input: EventInput): Jcs {
+/**
+ * All units an event has, of what its fields hold: the same for what came in and for what is answered, which is how an
+ * answer can be held against its leaf.
+ *
+ * @param report told of what a struct holds and canonical text cannot; the unit is not to be used then
+ */
+export function canonicalUnits(
+	input: EventInput,
+	recordedBy: RecordedBy,
+	report: (violation: Violation) => void,
+): Units {
+	const struct = (value: JsonObject | undefined, path: string): Jcs | undefined =>
+		value === undefined ? undefined : encodeForeignJson(value, path, report);
+
+	const units: Units = { facts: factsUnit(input, recordedBy) };
+	if (input.actor || input.onBehalfOf.length > 0) units.actor = actorUnit(input);
+	const { changes } = input;
+	if (changes) {
+		const newValue = struct(changes.newValue, "changes.new_value");
+		units.changes = changesUnit(changes.changedFields, newValue, struct(changes.oldValue, "changes.old_value"));
+	}
+	if (input.context) units.context = contextUnit(input.context);
+	const optional = {
+		description: text(input.description),
+		metadata: struct(input.metadata, "metadata"),
+		reason: reasonUnit(input),
+		resources: resourcesUnit(input),
+	};
+	for (const [path, unit] of Object.entries(optional)) {
+		if (unit !== undefined) units[path as keyof typeof optional] = unit;
+	}
+	return units;
+}
+
+function actorUnit(input: EventInput): Jcs {
 	return encodeOwnJson([
 		["actor", input.actor && actorText(input.actor)],
 		["on_behalf_of", list(input.onBehalfOf.map(actorText))],
@@ -24,7 +59,7 @@ export function actorUnit(input: EventInput): Jcs {
 }
 
 /** The structs are given as text: checking and encoding them is one walk. */
-export function changesUnit(changedFields: string[], newValue: Jcs | undefined, oldValue: Jcs | undefined): Jcs {
+function changesUnit(changedFields: string[], newValue: Jcs | undefined, oldValue: Jcs | undefined): Jcs {
 	return encodeOwnJson([
 		["changed_fields", list(changedFields.map((field) => JSON.stringify(field)))],
 		["new_value", newValue],
@@ -32,7 +67,7 @@ export function changesUnit(changedFields: string[], newValue: Jcs | undefined, 
 	]);
 }
 
-export function contextUnit(context: NonNullable<EventInput["context"]>): Jcs {
+function contextUnit(context: NonNullable<EventInput["context"]>): Jcs {
 	return encodeOwnJson([
 		["ip_address", text(context.ipAddress)],
 		["location", text(context.location)],
@@ -70,7 +105,7 @@ export function factsWithoutRecorder(facts: Jcs): Jcs {
 	return JSON.stringify(stated);
 }
 
-export function reasonUnit(input: EventInput): Jcs | undefined {
+function reasonUnit(input: EventInput): Jcs | undefined {
 	if (input.outcomeReason === "" && input.reason === "") return undefined;
 	return encodeOwnJson([
 		["outcome_reason", text(input.outcomeReason)],
@@ -78,7 +113,7 @@ export function reasonUnit(input: EventInput): Jcs | undefined {
 	]);
 }
 
-export function resourcesUnit(input: EventInput): Jcs | undefined {
+function resourcesUnit(input: EventInput): Jcs | undefined {
 	if (!input.primaryResource && input.relatedResources.length === 0) return undefined;
 	return encodeOwnJson([
 		["primary_resource", input.primaryResource && resourceText(input.primaryResource)],
@@ -87,7 +122,7 @@ export function resourcesUnit(input: EventInput): Jcs | undefined {
 }
 
 /** A text that is a unit by itself. */
-export function text(value: string): Jcs | undefined {
+function text(value: string): Jcs | undefined {
 	return value === "" ? undefined : JSON.stringify(value);
 }
 

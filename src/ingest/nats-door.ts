@@ -1,5 +1,6 @@
 import type { Msg } from "nats";
 import type { Logger } from "../logger.ts";
+import type { NatsAccess } from "../nats-access.ts";
 import type { ChainHead } from "../storage/batch.ts";
 import type { DeadLetter } from "../storage/dead-letters.ts";
 import { ChainHeads, copyDeadLetters } from "./nats-copies.ts";
@@ -10,9 +11,7 @@ import { sizeOf } from "./nats-pull.ts";
 import { Session } from "./nats-session.ts";
 import type { SyncMode } from "./nats-sync.ts";
 
-export interface NatsDoorOptions {
-	/** One server or several, separated by commas, with user and password, or token, in the first. */
-	readonly url: string;
+export interface NatsDoorOptions extends NatsAccess {
 	/** Stores the events of messages: the one thing of the write path this door knows. */
 	readonly ingest: { readonly acceptMessages: AcceptMessages };
 	readonly logger: Logger;
@@ -156,11 +155,11 @@ export class NatsDoor {
 
 	/** One session from connecting to its end. @returns why it ended */
 	async #runSession(onUp: () => void): Promise<string> {
-		const { url, monitorUrl, maxStreamBytes, logger } = this.#options;
+		const { monitorUrl, maxStreamBytes, logger } = this.#options;
 		let session: Session;
 		try {
 			session = await Session.open({
-				url,
+				access: this.#options,
 				monitorUrl,
 				maxBytes: maxStreamBytes,
 				ackWaitMs: this.#ackWaitMs,

@@ -9,6 +9,8 @@ export interface Room {
 
 export interface PullOptions {
 	readonly nc: NatsConnection;
+	/** Of the connection: where its user may listen. */
+	readonly inboxPrefix: string;
 	/** Asked before each pull: a pull never asks for more. Less than a full message's bytes means none. */
 	readonly room: () => Room;
 	readonly onMessage: (message: Msg) => void;
@@ -36,7 +38,7 @@ const PAUSE_MS = 250;
  */
 export class Pull {
 	readonly #options: PullOptions;
-	readonly #inbox = createInbox();
+	readonly #inbox: string;
 	readonly #subscription: Subscription;
 	readonly #heartbeats: NodeJS.Timeout;
 	/** What the pull under way may still bring; undefined while resting. */
@@ -49,6 +51,7 @@ export class Pull {
 
 	constructor(options: PullOptions) {
 		this.#options = options;
+		this.#inbox = createInbox(options.inboxPrefix);
 		this.#subscription = options.nc.subscribe(`${this.#inbox}.*`, {
 			// The library's reader stops for ever, in silence, if this throws.
 			callback: (error, message) => {

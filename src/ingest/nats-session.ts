@@ -1,12 +1,13 @@
-import { type ConnectionOptions, connect, type JetStreamClient, type Msg, type NatsConnection } from "nats";
+import type { JetStreamClient, Msg, NatsConnection } from "nats";
 import type { Logger } from "../logger.ts";
+import type { NatsAccess } from "../nats-access.ts";
+import { connectNats } from "../nats-connect.ts";
 import { Pull, type Room } from "./nats-pull.ts";
 import { CONSUMER, EVENT_STREAM, reconcileStreams, type StreamOptions, type Streams } from "./nats-stream.ts";
 import { detectSync, type SyncMode } from "./nats-sync.ts";
 
 export interface SessionOptions extends StreamOptions {
-	/** One server or several, separated by commas; user and password, or a token, in the first. */
-	readonly url: string;
+	readonly access: NatsAccess;
 	/** Where the server's monitoring answers, such as `http://nats:8222`. */
 	readonly monitorUrl?: string | undefined;
 	readonly room: () => Room;
@@ -18,6 +19,21 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const PING_INTERVAL_MS = 10_000;
 const WATCH_INTERVAL_MS = 10_000;
 const CLOSE_DEADLINE_MS = 5_000;
+/**
+ * Where answers and the messages themselves come to. Not the `_INBOX` that every client has by default: whoever is let listen
+ * there, as producers are by a careless configuration, would read what all tenants write.
+ */
+const INBOX_PREFIX = "_INBOX_auditlog";
+const BEHAVIOUR = {
+	name: "auditlog",
+	inboxPrefix: INBOX_PREFIX,
+	// A session that lost its connection is over: the library would reconnect without looking what it came back to.
+	reconnect: false,
+	timeout: CONNECT_TIMEOUT_MS,
+	pingInterval: PING_INTERVAL_MS,
+	maxPingOut: 2,
+	noAsyncTraces: true,
+};
 const ACK = new TextEncoder().encode("+ACK");
 const NOT_YET = new TextEncoder().encode("+WPI");
 const GIVE_BACK = new TextEncoder().encode("-NAK");
@@ -35,7 +51,6 @@ export class Session {
 	readonly streamCreated: Date;
 	readonly jetstream: JetStreamClient;
 	readonly sync: SyncMode;
-	readonly missing: readonly string[];
 	/** The server's, such as `2.10.27`. */
 	readonly serverVersion: string | undefined;
 	/** Resolves with the reason when the session is over. */
@@ -48,11 +63,13 @@ export class Session {
 	readonly #pull: Pull;
 	readonly #watch: NodeJS.Timeout;
 	readonly #end: (reason: string) => void;
+	/** Streams that are not as they should be, and what NATS does not let us do. */
+	readonly #wanting: Set<string>;
 	#deliveredAtLastLook: number;
 
 	/** Connects and makes streams and consumer what they should be. */
 	static async open(options: SessionOptions): Promise<Session> {
-		const nc = await connect(connectionOptions(options.url));
+		const nc = await connectNats(options.access, BEHAVIOUR);
 		try {
 			const streams = await reconcileStreams(nc, options, options.logger);
 			return new Session(nc, streams, await detectSync(nc, options.monitorUrl), options);
@@ -69,7 +86,7 @@ export class Session {
 		this.incarnation = incarnationOf(event.created, consumer.created);
 		this.streamCreated = new Date(event.created);
 		this.sync = sync;
-		this.missing = missing;
+		this.#wanting = new Set(missing);
 		this.serverVersion = nc.info?.version;
 		this.pending = consumer.num_pending + consumer.num_ack_pending;
 		this.ackPending = consumer.num_ack_pending;
@@ -81,9 +98,15 @@ export class Session {
 			.closed()
 			.then((error) => resolve(error ? `the connection broke: ${error.message}` : "the connection closed"));
 		const onMessage = (message: Msg) => options.onMessage(message, this);
-		this.#pull = new Pull({ nc, room: options.room, onMessage, onEnd: resolve });
+		this.#pull = new Pull({ nc, inboxPrefix: INBOX_PREFIX, room: options.room, onMessage, onEnd: resolve });
+		void this.#noteRefusals(options.logger);
 		this.#watch = setInterval(() => void this.#look(), WATCH_INTERVAL_MS);
 		this.#pull.more();
+	}
+
+	/** The door works in spite of these, but says so. */
+	get missing(): readonly string[] {
+		return [...this.#wanting];
 	}
 
 	/** Pulls if there is room. */
@@ -129,6 +152,18 @@ export class Session {
 		return true;
 	}
 
+	/** An acknowledgement is never answered: that it may not be sent at all is said here and nowhere else. */
+	async #noteRefusals(logger: Logger): Promise<void> {
+		for await (const { permissionContext } of this.#nc.status()) {
+			const { operation, subject = "" } = permissionContext ?? {};
+			// Whether the server syncs is asked of anyone who may know.
+			if (operation !== "publish" || subject.startsWith("$SYS.")) continue;
+			const words = `its user may not publish to ${subject.replace(/^(\$JS\.ACK\.[^.]+\.[^.]+)\..*/, "$1.>")}`;
+			if (!this.#wanting.has(words)) logger.error({ reason: words }, "NATS does not let the service do its work");
+			this.#wanting.add(words);
+		}
+	}
+
 	/** JetStream is not believed blindly: checks that all is still the same, and that messages do come. */
 	async #look(): Promise<void> {
 		try {
@@ -153,24 +188,4 @@ export class Session {
 
 function incarnationOf(streamCreated: string, consumerCreated: string): string {
 	return `${streamCreated}/${consumerCreated}`;
-}
-
-/** The library knows servers by host and port alone: who we are is taken out of the URL here. */
-function connectionOptions(url: string): ConnectionOptions {
-	const urls = url.split(",").map((part) => new URL(part.trim()));
-	const [first] = urls;
-	const [name, password] = [first?.username ?? "", first?.password ?? ""].map(decodeURIComponent);
-	const whoWeAre = password ? { user: name ?? "", pass: password } : name ? { token: name } : {};
-	return {
-		servers: urls.map((part) => part.host),
-		...whoWeAre,
-		...(first?.protocol === "tls:" ? { tls: {} } : {}),
-		name: "auditlog",
-		// A session that lost its connection is over: the library would reconnect without looking what it came back to.
-		reconnect: false,
-		timeout: CONNECT_TIMEOUT_MS,
-		pingInterval: PING_INTERVAL_MS,
-		maxPingOut: 2,
-		noAsyncTraces: true,
-	};
 }

@@ -139,6 +139,8 @@ const COMMON = {
 	max_consumers: -1,
 	discard_new_per_subject: false,
 	no_ack: false,
+	// Not only against whoever may call: in nats-server 2.10 a producer's reply subject can be `$JS.API.STREAM.PURGE.…`, and
+	// the PubAck sent there is taken for a request, with the sequence number in it as the one to purge up to.
 	deny_delete: true,
 	deny_purge: true,
 	// `Nats-Rollup: all` from any producer would erase the stream.
@@ -199,13 +201,18 @@ async function createStream(jsm: JetStreamManager, wanted: WantedStream, logger:
 }
 
 /** What about an existing stream can only be changed by deleting it, or would make us miss messages. */
-function streamProblems({ config, state }: StreamInfo, wanted: WantedStream): string[] {
+function streamProblems(found: StreamInfo, wanted: WantedStream): string[] {
+	const { state } = found;
+	const config: NewerStreamConfig = found.config;
 	const problems: string[] = [];
 	if (config.storage !== wanted.storage) problems.push(`is kept in ${config.storage}, not in files`);
 	if (config.retention !== wanted.retention) problems.push(`has the retention policy ${config.retention}, not limits`);
 	if (config.sealed) problems.push("is sealed");
 	if (config.mirror || config.sources?.length) problems.push("is filled from other streams");
 	if (config.subject_transform) problems.push("rewrites subjects, which name tenants");
+	// `Nats-Schedule-Target` from a producer would be stored under another tenant's subject, whatever it may publish to.
+	if (config.allow_msg_schedules) problems.push("stores messages under whatever subject their headers name");
+	if (config.allow_msg_counter) problems.push("replaces the bodies of messages by counters");
 	if (config.max_bytes <= 0 && state.bytes > wanted.max_bytes) {
 		problems.push(`has no max_bytes and holds ${state.bytes} bytes, more than the ${wanted.max_bytes} it should allow`);
 	}
@@ -228,7 +235,12 @@ function streamChanges(found: NewerStreamConfig, wanted: WantedStream): Partial<
 }
 
 /** Fields the client library is too old to know. */
-type NewerStreamConfig = StreamConfig & { allow_msg_ttl?: boolean; persist_mode?: string };
+type NewerStreamConfig = StreamConfig & {
+	allow_msg_counter?: boolean;
+	allow_msg_schedules?: boolean;
+	allow_msg_ttl?: boolean;
+	persist_mode?: string;
+};
 
 /** Whether a limit allows less than ours. `max_bytes` must be explicit: none at all lets the disk run full. */
 function isTighter(field: (typeof LIMIT_FIELDS)[number], found: number, wanted: number): boolean {

@@ -1,10 +1,12 @@
 import type { KeyObject } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
+import { create, type JsonObject, toJson } from "@bufbuild/protobuf";
 import { AuditError, invalidArgument, type Violation } from "../errors.ts";
 import type { EventId, Micros, TenantId } from "../event/event.ts";
 import { microsOfDate, rfc3339, timestampOf } from "../event/time.ts";
 import {
 	type DeadLetter,
+	type DeadLetterFilter,
+	DeadLetterFilterSchema,
 	DeadLetterSchema,
 	DeadLetterState,
 	type GetDeadLetterResponse,
@@ -15,6 +17,7 @@ import { type Database, inLetters, type LetterScope } from "../storage/db.ts";
 import { type LetterKey, letterId } from "../storage/dead-letters.ts";
 import { findLetter, type LetterState, type RedrivenEvent, type StoredLetter } from "../storage/read-letters.ts";
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
+import { type Asked, canonicalText } from "./asked.ts";
 import { checkTime } from "./filter.ts";
 import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
 import { rethrowTooSlow } from "./search.ts";
@@ -30,6 +33,7 @@ export interface LetterPage {
 	/** The letters' keys, in the same order. */
 	readonly keys: LetterKey[];
 	readonly nextPageToken: string;
+	readonly asked: Asked;
 }
 
 /** Answers questions about dead letters. Whose is for access control to say, whatever the request says. */
@@ -54,6 +58,7 @@ export class LetterQuery {
 		return {
 			deadLetters: page.map(summaryOf),
 			keys: page.map(keyOf),
+			asked: askedOf(request.filter, filter),
 			nextPageToken: more ? issuePageToken(this.#pageTokenKey, filter, cursorOf(keyOf(last)), Date.now()) : "",
 		};
 	}
@@ -157,6 +162,16 @@ function parseFilter(
 		...(reasons.length > 0 && { reasons: [...new Set(reasons)].sort() }),
 		...(receivedAfter !== undefined && { receivedAfter }),
 		...(receivedBefore !== undefined && { receivedBefore }),
+	};
+}
+
+function askedOf(given: DeadLetterFilter | undefined, filter: LetterFilter): Asked {
+	const { kind: _kind, scope: _scope, tenantId: _tenant, pageSize: _size, ...canonical } = filter;
+	const stated = create(DeadLetterFilterSchema);
+	Object.assign(stated, given, { tenantId: "" });
+	return {
+		stated: toJson(DeadLetterFilterSchema, stated, { useProtoFieldName: true }) as JsonObject,
+		canonical: canonicalText(canonical),
 	};
 }
 

@@ -1,4 +1,4 @@
-import type { Micros } from "../event/event.ts";
+import type { Micros, UnitPath } from "../event/event.ts";
 import { isUuid } from "../event/identity.ts";
 import { LIMITS } from "../event/limits.ts";
 import { faultOfId } from "../event/text.ts";
@@ -27,10 +27,14 @@ export interface FilterValues {
 	names: readonly string[];
 	/** The primary or a related resource has this; the one that has the type has the id, too. */
 	resource: string;
+	/** The events that tell of reads are not left out. */
+	reads: true;
 }
 
 interface FilterOf<Kind extends keyof FilterValues> {
 	readonly kind: Kind;
+	/** Where the column comes from: whoever may not see that unit may not search by it. The header is the entry's own. */
+	readonly unit: UnitPath | "header";
 	/** What is wrong with a value, or one of a list; never the value itself. Left out where any will do. */
 	fault?(value: string | number): string | undefined;
 	/** The option of `auditlog query`, and what it says of itself. Times and enums have their forms added. */
@@ -39,7 +43,8 @@ interface FilterOf<Kind extends keyof FilterValues> {
 }
 export type Filter =
 	| FilterOf<"resource">
-	| (FilterOf<Exclude<keyof FilterValues, "resource">> & { readonly column: string });
+	| FilterOf<"reads">
+	| (FilterOf<Exclude<keyof FilterValues, "resource" | "reads">> & { readonly column: string });
 
 /**
  * Every filter there is, in the order of `auditlog query --help`: checks, SQL, the binding of page tokens and the options
@@ -47,10 +52,23 @@ export type Filter =
  * said in the contract.
  */
 export const FILTERS = {
-	occurredAfter: { kind: "from", column: "occurred_at", option: "--since <time>", help: "at or after this time" },
-	occurredBefore: { kind: "before", column: "occurred_at", option: "--until <time>", help: "before this time" },
+	occurredAfter: {
+		kind: "from",
+		unit: "header",
+		column: "occurred_at",
+		option: "--since <time>",
+		help: "at or after this time",
+	},
+	occurredBefore: {
+		kind: "before",
+		unit: "header",
+		column: "occurred_at",
+		option: "--until <time>",
+		help: "before this time",
+	},
 	actorIds: {
 		kind: "texts",
+		unit: "actor",
 		column: "actor_id",
 		fault: faultOfStoredId,
 		option: "--actor <id...>",
@@ -58,6 +76,7 @@ export const FILTERS = {
 	},
 	actorEmails: {
 		kind: "texts",
+		unit: "actor",
 		column: "actor_email",
 		fault: faultOfStoredEmail,
 		option: "--actor-email <address...>",
@@ -67,20 +86,29 @@ export const FILTERS = {
 	// may numbers that this version has no name for.
 	actorTypes: {
 		kind: "numbers",
+		unit: "actor",
 		column: "actor_type",
 		option: "--actor-type <word...>",
 		help: "by any of these types of actor",
 	},
 	actions: {
 		kind: "names",
+		unit: "header",
 		column: "action",
 		fault: faultOfAction,
 		option: "--action <name...>",
 		help: "any of these actions; 'user.*' for all that begin so",
 	},
-	categories: { kind: "numbers", column: "category", option: "--category <word...>", help: "of any of these" },
+	categories: {
+		kind: "numbers",
+		unit: "facts",
+		column: "category",
+		option: "--category <word...>",
+		help: "of any of these",
+	},
 	severities: {
 		kind: "numbers",
+		unit: "facts",
 		column: "severity",
 		fault: neverStored(Severity.UNSPECIFIED),
 		option: "--severity <word...>",
@@ -88,6 +116,7 @@ export const FILTERS = {
 	},
 	outcomes: {
 		kind: "numbers",
+		unit: "facts",
 		column: "outcome",
 		fault: neverStored(Outcome.UNSPECIFIED),
 		option: "--outcome <word...>",
@@ -95,6 +124,7 @@ export const FILTERS = {
 	},
 	sources: {
 		kind: "texts",
+		unit: "facts",
 		column: "source",
 		fault: faultOfStoredId,
 		option: "--source <name...>",
@@ -102,18 +132,21 @@ export const FILTERS = {
 	},
 	resourceId: {
 		kind: "resource",
+		unit: "resources",
 		fault: faultOfStoredId,
 		option: "--resource-id <id>",
 		help: "concerning a resource with this id, of whatever type",
 	},
 	resourceType: {
 		kind: "resource",
+		unit: "resources",
 		fault: faultOfStoredId,
 		option: "--resource-type <type>",
 		help: "concerning a resource of this type",
 	},
 	requestId: {
 		kind: "text",
+		unit: "context",
 		column: "request_id",
 		fault: faultOfStoredId,
 		option: "--request-id <id>",
@@ -121,23 +154,39 @@ export const FILTERS = {
 	},
 	traceId: {
 		kind: "text",
+		unit: "context",
 		column: "trace_id",
 		fault: faultOfStoredId,
 		option: "--trace-id <id>",
 		help: "within this trace",
 	},
-	ids: { kind: "uuids", column: "id", fault: faultOfUuid, option: "--id <uuid...>", help: "any of these events" },
+	ids: {
+		kind: "uuids",
+		unit: "header",
+		column: "id",
+		fault: faultOfUuid,
+		option: "--id <uuid...>",
+		help: "any of these events",
+	},
 	recordedAfter: {
 		kind: "from",
+		unit: "header",
 		column: "recorded_at",
 		option: "--recorded-since <time>",
 		help: "that reached the service at or after this time",
 	},
 	recordedBefore: {
 		kind: "before",
+		unit: "header",
 		column: "recorded_at",
 		option: "--recorded-until <time>",
 		help: "that reached the service before this time",
+	},
+	includeReads: {
+		kind: "reads",
+		unit: "header",
+		option: "--include-reads",
+		help: "also who read this log (audit.read, audit.read.summary), which is left out otherwise",
 	},
 } as const satisfies Record<FilterName, Filter>;
 

@@ -1,5 +1,6 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { invalidArgument, type Violation } from "../errors.ts";
+import type { MaskableUnit } from "../auth/principal.ts";
+import { AuditError, invalidArgument, type Violation } from "../errors.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { isTimestamp, microsOf } from "../event/time.ts";
 import { Order, type QueryRequest, QueryRequestSchema } from "../gen/audit/v1/audit_service_pb.ts";
@@ -12,6 +13,8 @@ import { FILTER_NAMES, FILTERS, type Filter, type FilterName, type Filters } fro
 export interface Search extends Filters {
 	readonly tenantId: TenantId;
 	readonly newestFirst: boolean;
+	/** What is left out of its answers. Not part of what is searched for: the filters do not depend on it. */
+	readonly masked: ReadonlySet<MaskableUnit>;
 	/** Not part of what is searched for: it may change from page to page. */
 	readonly pageSize: number;
 }
@@ -24,9 +27,11 @@ const KNOWN_ORDERS: ReadonlySet<number> = new Set(Object.values(Order));
  * Checks the filters of a request, for every door.
  *
  * @param tenantId the tenant to search, as access control resolved it; the request's own is not looked at
- * @throws AuditError invalid_argument with every violation
+ * @param masked the units that are not searched by
+ * @throws AuditError permission_denied for filters of masked units; invalid_argument with every violation
  */
-export function parseSearch(request: QueryRequest, tenantId: TenantId): Search {
+export function parseSearch(request: QueryRequest, tenantId: TenantId, masked: ReadonlySet<MaskableUnit>): Search {
+	refuseMasked(request, masked);
 	const violations: Violation[] = [];
 	const refuse = (field: string, message: string) => void violations.push({ field, message });
 
@@ -40,7 +45,32 @@ export function parseSearch(request: QueryRequest, tenantId: TenantId): Search {
 	if (violations.length > 0) throw invalidArgument(violations, "INVALID_QUERY");
 	const newestFirst = request.order !== Order.OLDEST_FIRST;
 	const pageSize = Math.min(request.pageSize || PAGE_SIZE.fallback, PAGE_SIZE.most);
-	return { ...filters, tenantId, newestFirst, pageSize };
+	return { ...filters, tenantId, newestFirst, masked, pageSize };
+}
+
+/**
+ * Refuses filters of units that are masked, whatever their values are and whether or not anything would match: how many
+ * events there are with a value would tell the value.
+ */
+function refuseMasked(request: QueryRequest, masked: ReadonlySet<string>): void {
+	const violations = FILTER_NAMES.filter((name) => isGiven(request[name]) && masked.has(FILTERS[name].unit)).map(
+		(name) => ({ field: fieldOf(name), message: `searches ${FILTERS[name].unit}, which is masked for this key` }),
+	);
+	if (violations.length === 0) return;
+	const fields = violations.map(({ field }) => field).join(", ");
+	throw new AuditError("permission_denied", `this key may not search by what is masked for it: ${fields}`, {
+		reason: "UNIT_MASKED",
+		violations,
+	});
+}
+
+function isGiven(value: QueryRequest[FilterName]): boolean {
+	return value !== undefined && (typeof value === "object" && "length" in value ? value.length > 0 : value !== "");
+}
+
+/** Whether what tells of reads is left out: unless it is asked for, or asked for by name. `*` names nothing. */
+export function omitsReads({ includeReads, actions = [] }: Search): boolean {
+	return !includeReads && !actions.some((name) => name.startsWith("audit."));
 }
 
 export type Refuse = (field: string, message: string) => void;
@@ -54,6 +84,7 @@ function checkFilter(name: FilterName, given: QueryRequest[FilterName], refuse: 
 		if (message) refuse(path, message);
 	};
 	if (Array.isArray(given)) return given.length === 0 ? undefined : checkList(field, given, check, refuse);
+	if (typeof given === "boolean") return given ? (true as const) : undefined;
 	if (typeof given !== "string") return checkBound(field, given, refuse);
 	if (given === "") return undefined;
 	check(given, field);

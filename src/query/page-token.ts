@@ -1,6 +1,7 @@
 import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
 import type { EventId, Micros } from "../event/event.ts";
+import { canonicalText } from "./asked.ts";
 import type { Search } from "./filter.ts";
 
 /** A place between two events in the order of (`occurred_at`, `id`): right after this one, in the search's direction. */
@@ -10,7 +11,7 @@ export interface Cursor {
 }
 
 /** What is gone through page by page: a search, or whatever else has pages. */
-export type Paged = Pick<Search, "pageSize">;
+export type Paged = Pick<Search, "pageSize"> & Partial<Pick<Search, "masked">>;
 
 /*
  * A token is base64url of: version (1 byte), occurred_at (8, µs), id (16), time of issue (8, ms), HMAC-SHA256 (32) over
@@ -53,14 +54,13 @@ function authenticate(key: KeyObject, body: Buffer, search: Paged): Buffer {
 }
 
 /**
- * All that must stay the same from page to page, as text: everything in a Search but the page size, so that a filter
- * added later is bound without anybody thinking of it. Filters not given are not in it, so that tokens outlive the
+ * All that must stay the same from page to page, as text: everything in a Search but the page size and what is masked, so
+ * that a filter added later is bound without anybody thinking of it. Filters not given are not in it, so that tokens outlive the
  * release that adds one.
  */
 function searchText(search: Paged): string {
-	const { pageSize: _, ...bound } = search;
-	const sorted = Object.entries(bound).sort(([a], [b]) => (a < b ? -1 : 1));
-	return JSON.stringify(sorted, (_name, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
+	const { pageSize: _, masked: __, ...bound } = search;
+	return canonicalText(bound);
 }
 
 function invalidPageToken() {

@@ -1,9 +1,11 @@
 import type { KeyObject } from "node:crypto";
+import type { MaskableUnit } from "../auth/principal.ts";
 import { tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
 import type { GetEventRequest, QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
+import { type Asked, askedBy } from "./asked.ts";
 import { parseSearch } from "./filter.ts";
 import { getEvent, parseEventKey } from "./get.ts";
 import { issuePageToken, openPageToken } from "./page-token.ts";
@@ -18,7 +20,16 @@ export interface QueryOptions {
 	readonly now?: () => number;
 }
 
-/** Answers questions about a tenant's events. The tenant is the one access control resolved, whatever the request says. */
+export interface QueryPage {
+	readonly events: Event[];
+	readonly nextPageToken: string;
+	readonly asked: Asked;
+}
+
+/**
+ * Answers questions about a tenant's events. The tenant is the one access control resolved, whatever the request says; what is
+ * masked for the caller is neither answered nor asked for.
+ */
 export class Query {
 	readonly #db: Database;
 	readonly #pageTokenKey: KeyObject;
@@ -32,15 +43,21 @@ export class Query {
 		this.#now = now;
 	}
 
-	/** One page. @throws AuditError invalid_argument with every violation, deadline_exceeded, unavailable */
-	async search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }> {
-		const checked = parseSearch(request, tenantId);
+	/**
+	 * One page.
+	 *
+	 * @throws AuditError permission_denied for filters of masked units, invalid_argument with every violation,
+	 * deadline_exceeded, unavailable
+	 */
+	async search(request: QueryRequest, tenantId: TenantId, masked: ReadonlySet<MaskableUnit>): Promise<QueryPage> {
+		const checked = parseSearch(request, tenantId, masked);
 		const { pageToken } = request;
 		const cursor = pageToken ? openPageToken(this.#pageTokenKey, checked, pageToken, this.#now()) : undefined;
 		const { events, next } = await search(this.#db, checked, cursor, this.#limits);
 		// A misspelt tenant must not look like one whose log is clean.
 		if (events.length === 0 && !cursor) await this.#mustExist(tenantId);
-		return { events, nextPageToken: next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "" };
+		const nextPageToken = next ? issuePageToken(this.#pageTokenKey, checked, next, this.#now()) : "";
+		return { events, nextPageToken, asked: askedBy(request, checked) };
 	}
 
 	async #mustExist(tenantId: TenantId): Promise<void> {
@@ -51,7 +68,7 @@ export class Query {
 	}
 
 	/** One event. @throws AuditError invalid_argument with every violation, not_found, failed_precondition, unavailable */
-	async get(request: GetEventRequest, tenantId: TenantId): Promise<Event> {
-		return getEvent(this.#db, parseEventKey(request, tenantId));
+	async get(request: GetEventRequest, tenantId: TenantId, masked: ReadonlySet<MaskableUnit>): Promise<Event> {
+		return getEvent(this.#db, parseEventKey(request, tenantId), masked);
 	}
 }

@@ -3,7 +3,8 @@ import pg from "pg";
 import { AuditError } from "../errors.ts";
 import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
-import { microsOfColumn, renderEvent } from "../storage/stored-row.ts";
+import { renderEvent } from "../storage/render-event.ts";
+import { microsOfColumn } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 import { type FoundRow, WALK_IN_ORDER, windowStatement } from "./window-statement.ts";
@@ -39,7 +40,8 @@ export async function search(
 	limits: PageLimits = PAGE_LIMITS,
 ): Promise<Page> {
 	const { rows, next } = await inTenant(db, query.tenantId, (client) => gather(client, query, cursor, limits));
-	return cutToSize(rows, rows.map(renderEvent), next, limits.bytes);
+	const events = rows.map((row) => renderEvent(row, query.masked));
+	return cutToSize(rows, events, next, limits.bytes, FRAME_BYTES + query.masked.size * MASKED_UNIT_BYTES);
 }
 
 interface Gathered {
@@ -86,18 +88,20 @@ export function rethrowTooSlow(error: unknown): never {
 	});
 }
 
-/** What an event has besides its units (key, times, hash, names of fields), at most. */
+/** What an event has besides its units (key, times, hash, salts, names of fields), at most. */
 const FRAME_BYTES = 1024;
+/** What is answered instead of a masked unit, in JSON. */
+const MASKED_UNIT_BYTES = 96;
 /** How much longer a value can be in protobuf than in JSON: a list of digits has 2 bytes for each there and 11 here. */
 const WORST_RATIO = 6;
 
 /** Ends the page before the event that would make it too big. The gathered text is close; this is exact. */
-function cutToSize(rows: FoundRow[], events: Event[], next: Cursor | undefined, limit: number): Page {
-	const atMost = rows.reduce((sum, row) => sum + row.bytes * WORST_RATIO + FRAME_BYTES, 0);
+function cutToSize(rows: FoundRow[], events: Event[], next: Cursor | undefined, limit: number, frame: number): Page {
+	const atMost = rows.reduce((sum, row) => sum + row.bytes * WORST_RATIO + frame, 0);
 	if (atMost <= limit) return { events, next };
 	let bytes = 0;
 	for (const [i, event] of events.entries()) {
-		const json = (rows[i]?.bytes ?? 0) + FRAME_BYTES;
+		const json = (rows[i]?.bytes ?? 0) + frame;
 		bytes += Math.max(json, toBinary(EventSchema, event).byteLength + 8);
 		if (bytes > limit && i > 0) return { events: events.slice(0, i), next: placeOf(rows[i - 1]) };
 	}

@@ -5,8 +5,9 @@ import { AuditError, invalidArgument } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
-import { timestampOf } from "../event/time.ts";
+import { microsOf, rfc3339, timestampOf } from "../event/time.ts";
 import {
+	AuditService,
 	BatchWriteMode,
 	type BatchWriteRequest,
 	type BatchWriteResponse,
@@ -25,35 +26,40 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+import type { Asked } from "../query/asked.ts";
+import type { Query } from "../query/query.ts";
+import { tellsOfReadsOnly } from "../query/read-event.ts";
+import type { ReadLog, Recorded } from "../query/read-log.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
 import type { RateLimits } from "./rate-limits.ts";
+import { type Answers, readBy } from "./recorded-reads.ts";
 
 export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
 	readonly telemetry: Telemetry;
-	readonly query: {
-		search(request: QueryRequest, tenantId: TenantId): Promise<{ events: Event[]; nextPageToken: string }>;
-		get(request: GetEventRequest, tenantId: TenantId): Promise<Event>;
-	};
+	readonly query: Pick<Query, "search" | "get">;
+	readonly reads: Pick<ReadLog, "recorded">;
 }
 
 /**
  * audit.v1.AuditService: may this key do that, to which tenant; then convert, call, convert. The same for every protocol,
  * REST included.
  */
-export class AuditServiceCalls {
+export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #ingest: AuditServiceOptions["ingest"];
 	readonly #query: AuditServiceOptions["query"];
+	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
 
 	readonly #rates: RateLimits;
 
-	constructor({ ingest, query, telemetry }: AuditServiceOptions, rates: RateLimits) {
+	constructor({ ingest, query, reads, telemetry }: AuditServiceOptions, rates: RateLimits) {
 		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
+		this.#reads = reads;
 	}
 
 	/** @param at where the event is in what the caller sent: violations' fields begin there */
@@ -84,18 +90,28 @@ export class AuditServiceCalls {
 		return create(BatchWriteResponseSchema, { results: results.map(batchResult) });
 	}
 
-	async query(request: QueryRequest, principal: Principal): Promise<QueryResponse> {
+	async query(request: QueryRequest, call: Call): Promise<Recorded<QueryResponse>> {
+		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
 		this.#rates.admitRead(principal);
-		return create(QueryResponseSchema, await this.#query.search(request, required(tenantId)));
+		const page = await this.#query.search(request, required(tenantId), principal.maskedUnits);
+		const { asked, events, nextPageToken } = page;
+		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: required(tenantId) };
+		const reads = tellsOfReadsOnly(events, request.actions) ? [] : [{ ...read, returned: events.length }];
+		return this.#reads.recorded(reads, create(QueryResponseSchema, { events, nextPageToken }));
 	}
 
-	async getEvent(request: GetEventRequest, principal: Principal): Promise<GetEventResponse> {
+	async getEvent(request: GetEventRequest, call: Call): Promise<Recorded<GetEventResponse>> {
+		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
 		this.#rates.admitRead(principal);
-		return create(GetEventResponseSchema, { event: await this.#query.get(request, required(tenantId)) });
+		const event = await this.#query.get(request, required(tenantId), principal.maskedUnits);
+		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: required(tenantId) };
+		const shows = { type: "event", id: event.id };
+		const reads = tellsOfReadsOnly([event], []) ? [] : [{ ...read, shows, returned: 1 }];
+		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
 	}
 }
 
@@ -152,6 +168,12 @@ function required(tenantId: TenantId | undefined): TenantId {
 	if (tenantId) return tenantId;
 	const message = "is required unless the key is bound to one tenant";
 	throw invalidArgument([{ field: "tenant_id", message }], "INVALID_REQUEST");
+}
+
+/** The event's own key: with or without its time it is the same that was asked for. */
+function askedForOne({ id, occurredAt }: Event): Asked {
+	const stated = { id, ...(occurredAt && { occurred_at: rfc3339(microsOf(occurredAt)) }) };
+	return { stated, canonical: JSON.stringify(stated) };
 }
 
 function written({ event, duplicate }: Extract<ItemResult, { ok: true }>): WriteEventResponse {

@@ -29,6 +29,8 @@ export interface Call {
 	principal?: Principal;
 	/** The size of its body as it was sent, once it is read. */
 	bodyBytes?: number;
+	/** Asks anew who is calling: of a stream's caller, again and again. */
+	authenticate?: () => Promise<Principal>;
 	/** How many events it brings, once they are read. */
 	events?: number;
 	/** The batches its events are in. */

@@ -3,11 +3,13 @@ import { authorize, type RpcName } from "../auth/permissions.ts";
 import { maySee, type Principal } from "../auth/principal.ts";
 import { invalidArgument, type Violation } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
+import type { TenantId } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
 import { faultOfText } from "../event/text.ts";
 import { timestampOf } from "../event/time.ts";
 import {
 	type DeadLetterFilter,
+	DeadLetterService,
 	DeadLetterState,
 	type DiscardDeadLettersRequest,
 	type DiscardDeadLettersResponse,
@@ -26,37 +28,57 @@ import {
 } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import type { LetterClerk, Redriven, Redriver } from "../ingest/redrive.ts";
 import type { LetterQuery } from "../query/dead-letters.ts";
+import type { ReadLog, Recorded } from "../query/read-log.ts";
 import { type LetterKey, letterId, parseLetterId } from "../storage/dead-letters.ts";
+import { type Call, principalOf } from "./call.ts";
+import { type Answers, readBy } from "./recorded-reads.ts";
 
 export interface DeadLetterServiceOptions {
 	readonly letters: Pick<LetterQuery, "list" | "get">;
 	readonly redriver: Pick<Redriver, "redrive" | "discard">;
+	readonly reads: Pick<ReadLog, "recorded">;
 }
 
 /** What one call deals with at most. */
 const LETTERS_AT_ONCE = 100;
 
 /** audit.v1.DeadLetterService: may this key do that, to which letters; then convert, call, convert. */
-export class DeadLetterServiceCalls {
+export class DeadLetterServiceCalls implements Answers<typeof DeadLetterService> {
 	readonly #letters: DeadLetterServiceOptions["letters"];
 	readonly #redriver: DeadLetterServiceOptions["redriver"];
+	readonly #reads: DeadLetterServiceOptions["reads"];
 
-	constructor({ letters, redriver }: DeadLetterServiceOptions) {
+	constructor({ letters, redriver, reads }: DeadLetterServiceOptions) {
 		this.#letters = letters;
 		this.#redriver = redriver;
+		this.#reads = reads;
 	}
 
-	async listDeadLetters(request: ListDeadLettersRequest, principal: Principal): Promise<ListDeadLettersResponse> {
+	async listDeadLetters(request: ListDeadLettersRequest, call: Call): Promise<Recorded<ListDeadLettersResponse>> {
+		const principal = principalOf(call);
 		authorizeFilter(principal, "listDeadLetters", request.filter);
-		const { deadLetters, nextPageToken } = await this.#letters.list(request, principal.tenants);
-		return create(ListDeadLettersResponseSchema, { deadLetters, nextPageToken });
+		const { asked, deadLetters, nextPageToken } = await this.#letters.list(request, principal.tenants);
+		const read = readBy(call, DeadLetterService.method.listDeadLetters, asked);
+		const counts = new Map<string, number>();
+		// That a tenant has none is something to be told, too.
+		if (request.filter?.tenantId) counts.set(request.filter.tenantId, 0);
+		for (const { tenantId } of deadLetters) if (tenantId) counts.set(tenantId, (counts.get(tenantId) ?? 0) + 1);
+		const reads = [...counts].map(([tenantId, returned]) => ({ ...read, tenantId: tenantId as TenantId, returned }));
+		return this.#reads.recorded(reads, create(ListDeadLettersResponseSchema, { deadLetters, nextPageToken }));
 	}
 
-	async getDeadLetter({ id }: GetDeadLetterRequest, principal: Principal): Promise<GetDeadLetterResponse> {
+	async getDeadLetter({ id }: GetDeadLetterRequest, call: Call): Promise<Recorded<GetDeadLetterResponse>> {
+		const principal = principalOf(call);
 		authorize(principal, "getDeadLetter", []);
 		const key = parseLetterId(id);
 		if (!key) throw invalidArgument([{ field: "id", message: NO_ID }], "INVALID_REQUEST");
-		return this.#letters.get(key, principal.tenants);
+		const answer = await this.#letters.get(key, principal.tenants);
+		const asked = { stated: { id: letterId(key) }, canonical: letterId(key) };
+		const read = readBy(call, DeadLetterService.method.getDeadLetter, asked);
+		const shows = { type: "dead_letter", id: letterId(key) };
+		const { tenantId = "" } = answer.deadLetter ?? {};
+		const reads = tenantId ? [{ ...read, tenantId: tenantId as TenantId, shows, returned: 1 }] : [];
+		return this.#reads.recorded(reads, answer);
 	}
 
 	async redriveDeadLetters(

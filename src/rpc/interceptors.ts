@@ -13,6 +13,7 @@ import { bodyKey, findMalformedIn } from "./malformed.ts";
 import { isOpen, nameOf } from "./open-services.ts";
 import { boundStreams } from "./stream-limits.ts";
 import { untilStopped } from "./until-stopped.ts";
+import { whileAuthenticated } from "./while-authenticated.ts";
 
 /**
  * Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s.
@@ -21,7 +22,14 @@ import { untilStopped } from "./until-stopped.ts";
  * @param stopping aborted when the service is to stop: streams, which would go on, end then
  */
 export function interceptors(limits: DoorLimits, stopping: AbortSignal): Interceptor[] {
-	return [mapErrors, boundStreams(limits), endStreamsWhen(stopping), endInTime, refuseUnknownFields];
+	return [
+		mapErrors,
+		boundStreams(limits),
+		endStreamsWhen(stopping),
+		whileAuthenticated,
+		endInTime,
+		refuseUnknownFields,
+	];
 }
 
 /**
@@ -48,7 +56,8 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			call.principal = await authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			call.authenticate = () => authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			call.principal = await call.authenticate();
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
 			throw asConnectError(error);

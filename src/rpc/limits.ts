@@ -106,8 +106,9 @@ const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
 	redriveDeadLetters: RPC_LIMITS.answerBytes,
 	discardDeadLetters: SMALL_ANSWER,
 	createApiKey: SMALL_ANSWER,
-	// 1,000 keys, each with up to 100 tenants.
+	// 200 keys, each with up to 100 tenants.
 	listApiKeys: RPC_LIMITS.answerBytes,
+	// As many keys of one identity as work at one time, and the new one.
 	rotateApiKey: SMALL_ANSWER,
 	revokeApiKey: SMALL_ANSWER,
 	createTenant: SMALL_ANSWER,

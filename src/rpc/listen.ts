@@ -4,6 +4,7 @@ import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
 import type { Network } from "../network-settings.ts";
 import { type Telemetry, value } from "../telemetry.ts";
+import { AccessServiceCalls, type AccessServiceOptions } from "./access-service.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
 import { CallLog } from "./call-log.ts";
@@ -25,6 +26,7 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
+	readonly access: AccessServiceOptions;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
@@ -65,6 +67,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		readiness,
 		calls: new AuditServiceCalls(options, new RateLimits(limits.rates)),
 		deadLetters: new DeadLetterServiceCalls(options),
+		access: new AccessServiceCalls(options.access),
 		authenticator,
 		budgets: {
 			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),

@@ -1,4 +1,11 @@
-import type { DescField, DescMessage, JsonObject, JsonValue, MessageShape } from "@bufbuild/protobuf";
+import {
+	type DescField,
+	type DescMessage,
+	type JsonObject,
+	type JsonValue,
+	type MessageShape,
+	ScalarType,
+} from "@bufbuild/protobuf";
 import type { Violation } from "../errors.ts";
 import { type Decoded, readJson } from "../event/decode.ts";
 import { memberPath } from "../event/field-path.ts";
@@ -27,7 +34,8 @@ export function readParams<Desc extends DescMessage>(desc: Desc, params: URLSear
 	return readJson(desc, json, violations);
 }
 
-/** Parameters are texts, as JSON's strings are: only an enum's number has to be told from its name. */
+/** Parameters are texts, as JSON's strings are: only an enum's number has to be told from its name, and yes from no. */
 function valueOf(field: DescField | undefined, text: string): JsonValue {
+	if (field?.scalar === ScalarType.BOOL && (text === "true" || text === "false")) return text === "true";
 	return field?.enum && /^-?\d{1,10}$/.test(text) ? Number(text) : text;
 }

@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
-import { callKey, principalOf } from "./call.ts";
+import { callKey, callOf, principalOf } from "./call.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { strictJsonDecoder } from "./interceptors.ts";
 
@@ -10,12 +10,12 @@ export function addDeadLetterService(router: ConnectRouter, calls: DeadLetterSer
 	const { listDeadLetters, getDeadLetter, redriveDeadLetters, discardDeadLetters } = DeadLetterService.method;
 	router.rpc(
 		listDeadLetters,
-		(request, { values }) => calls.listDeadLetters(request, principalOf(values.get(callKey))),
+		(request, { values }) => calls.listDeadLetters(request, callOf(values)),
 		strict(listDeadLetters),
 	);
 	router.rpc(
 		getDeadLetter,
-		(request, { values }) => calls.getDeadLetter(request, principalOf(values.get(callKey))),
+		(request, { values }) => calls.getDeadLetter(request, callOf(values)),
 		strict(getDeadLetter),
 	);
 	router.rpc(

@@ -16,7 +16,7 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
+import type { Call, NodeRequest, NodeResponse, Route } from "./call.ts";
 import { type Budgets, CallBounds } from "./call-bounds.ts";
 import { asAuditError, malformedRequest } from "./errors.ts";
 import { answerBytesOf, type DoorLimits, deadlineOf } from "./limits.ts";
@@ -99,7 +99,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		rpc: "query",
 		async run({ call, params }) {
 			const request = taken(readParams(QueryRequestSchema, params));
-			return restJson(QueryResponseSchema, await calls.query(request, principalOf(call)));
+			return restJson(QueryResponseSchema, await calls.query(request, call));
 		},
 	};
 	const writeEvent: RestMethod = {
@@ -123,7 +123,7 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		rpc: "getEvent",
 		async run({ call, params, id }) {
 			const request = taken(readParams(GetEventRequestSchema, withId(params, id)));
-			const { event } = await calls.getEvent(request, principalOf(call));
+			const { event } = await calls.getEvent(request, call);
 			if (!event) throw new Error("GetEvent answered without an event");
 			return restJson(EventSchema, event);
 		},

@@ -12,8 +12,9 @@ import {
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import type { AccessServiceCalls } from "./access-service.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import { callKey, callOf, contextOf, principalOf, type Route } from "./call.ts";
+import { callOf, contextOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
@@ -23,12 +24,14 @@ import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { addOpenServices, isOpen, nameOf, OPEN_REQUEST_BYTES } from "./open-services.ts";
 import { sendError } from "./rest-response.ts";
+import { addAccessService } from "./route-access.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly deadLetters: DeadLetterServiceCalls;
+	readonly access: AccessServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
@@ -45,10 +48,11 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, authenticator, readiness, limits, stopping } = options;
+	const { calls, deadLetters, access, authenticator, readiness, limits, stopping } = options;
 	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
+	addAccessService(router, access);
 	const health = addOpenServices(router, readiness);
 	return { route: routeTo(router, options), close: () => health.close() };
 }
@@ -118,12 +122,8 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	});
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strict(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strict(batchWrite));
-	router.rpc(query, (request, { values }) => calls.query(request, principalOf(values.get(callKey))), strict(query));
-	router.rpc(
-		getEvent,
-		(request, { values }) => calls.getEvent(request, principalOf(values.get(callKey))),
-		strict(getEvent),
-	);
+	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strict(query));
+	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strict(getEvent));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

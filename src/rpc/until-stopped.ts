@@ -1,3 +1,4 @@
+import type { AuditError } from "../errors.ts";
 import { asConnectError, goingAway } from "./errors.ts";
 
 /**
@@ -5,16 +6,27 @@ import { asConnectError, goingAway } from "./errors.ts";
  * caller gets `unavailable` and goes on elsewhere.
  */
 export async function* untilStopped<T>(messages: AsyncIterable<T>, stopping: AbortSignal): AsyncGenerator<T> {
-	const source = messages[Symbol.asyncIterator]();
 	try {
-		for (;;) {
-			const next = await orStopped(source.next(), stopping);
-			if (next.done) return;
-			yield next.value;
-		}
+		yield* messagesUntil(messages, stopping, goingAway);
 	} catch (error) {
 		// What goes wrong here comes by no interceptor any more.
 		throw asConnectError(error);
+	}
+}
+
+/** The messages of a streaming RPC, until it is to end. @throws what `why` gives then */
+export async function* messagesUntil<T>(
+	messages: AsyncIterable<T>,
+	end: AbortSignal,
+	why: () => AuditError,
+): AsyncGenerator<T> {
+	const source = messages[Symbol.asyncIterator]();
+	try {
+		for (;;) {
+			const next = await orStopped(source.next(), end, why);
+			if (next.done) return;
+			yield next.value;
+		}
 	} finally {
 		// Not waited for: it may be in the middle of waiting itself. Its call's signal is aborted, too.
 		void source.return?.().catch(() => {});
@@ -22,9 +34,9 @@ export async function* untilStopped<T>(messages: AsyncIterable<T>, stopping: Abo
 }
 
 /** Not `Promise.race`: a promise that lives as long as the service would remember everyone it was raced with. */
-function orStopped<T>(work: Promise<T>, stopping: AbortSignal): Promise<T> {
+export function orStopped<T>(work: Promise<T>, stopping: AbortSignal, why: () => AuditError): Promise<T> {
 	return new Promise((resolve, reject) => {
-		const stop = () => reject(goingAway());
+		const stop = () => reject(why());
 		if (stopping.aborted) stop();
 		stopping.addEventListener("abort", stop, { once: true });
 		void work.then(resolve, reject).finally(() => stopping.removeEventListener("abort", stop));

@@ -117,6 +117,11 @@ export function inLetters<T>(db: Database, scope: LetterScope, run: (client: pg.
 	return readAs(db, { setting: "audit.dead_letters_of", value }, run);
 }
 
+/** As `inLetters`, for API keys: sees those all of whose tenants are in the scope, never a hash. The only way to a list of them. */
+export function inKeys<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	return readAs(db, { setting: "audit.keys_of", value: scope === "all" ? "*" : [...scope].join(",") }, run);
+}
+
 async function readAs<T>(
 	db: Database,
 	scope: { readonly setting: string; readonly value: string },

@@ -51,6 +51,7 @@ export async function migrate(options: { databaseUrl: string; secret: string }):
 		await showVersionToService(pool);
 		await refuseOtherSecret(pool, options.secret);
 		await setUpRoles(pool, options.secret);
+		await refuseTemporaryObjects(pool);
 		return { applied: (results ?? []).map((result) => result.migrationName), notes: await notesOn(pool) };
 	} finally {
 		await db.destroy();
@@ -124,6 +125,16 @@ async function setUpRoles(pool: pg.Pool, secret: string): Promise<void> {
 			}
 		}
 	}
+}
+
+/** Said by 0001, too, but of the database itself: a copy, or a dump that is restored into a new one, has forgotten it. */
+async function refuseTemporaryObjects(pool: pg.Pool): Promise<void> {
+	await pool.query(`DO $$
+BEGIN
+  IF has_database_privilege('public', current_database(), 'TEMPORARY') THEN
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+  END IF;
+END $$`);
 }
 
 async function notesOn(pool: pg.Pool): Promise<string[]> {

@@ -1,17 +1,29 @@
-import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
-import type { EventId, EventKind, Micros, TenantId, Units } from "../event/event.ts";
-import { timestampOf } from "../event/time.ts";
-import { type Event, EventSchema, IntegritySchema, IntegrityState } from "../gen/audit/v1/event_pb.ts";
+import { type MaskableUnit, NOTHING_MASKED } from "../auth/principal.ts";
+import {
+	type EventId,
+	type EventKind,
+	type Micros,
+	type TenantId,
+	UNIT_PATHS,
+	type UnitPath,
+	type Units,
+} from "../event/event.ts";
+import { SALT_BYTES } from "../integrity/entry.ts";
 import type { Projection } from "./row.ts";
 
+/** The commitment of each unit that is masked, NULL where the event does not have it; absent for those that are shown. */
+type Commitments = { readonly [path in MaskableUnit as `c_${path}`]?: Buffer | null };
+
 /** What a reader selects of an event. Times come as microseconds since 1970: JavaScript's Date stops at milliseconds. */
-export interface StoredRow {
+export interface StoredRow extends Commitments {
 	tenant_id: TenantId;
 	occurred_us: string;
 	id: EventId;
 	recorded_us: string;
 	action: string;
 	leaf_hash: Buffer;
+	/** Of all units the event has, masked ones too. */
+	salts: Buffer;
 	u_actor: string | null;
 	u_changes: string | null;
 	u_context: string | null;
@@ -22,23 +34,31 @@ export interface StoredRow {
 	u_resources: string | null;
 }
 
-/** The select list that gives a StoredRow. */
-export const STORED_COLUMNS: readonly string[] = [
-	"tenant_id",
-	`${microsSql("occurred_at")} AS occurred_us`,
-	"id",
-	`${microsSql("recorded_at")} AS recorded_us`,
-	"action",
-	"leaf_hash",
-	"u_actor",
-	"u_changes",
-	"u_context",
-	"u_description",
-	"u_facts",
-	"u_metadata",
-	"u_reason",
-	"u_resources",
-];
+/** The select list that gives a StoredRow: of a masked unit the commitment instead of the text, which stays where it is. */
+export function storedColumns(masked: ReadonlySet<MaskableUnit>): string[] {
+	const ofUnits = UNIT_PATHS.flatMap((path) =>
+		path !== "facts" && masked.has(path) ? [`NULL AS u_${path}`, `${commitmentSql(path)} AS c_${path}`] : [`u_${path}`],
+	);
+	return [
+		"tenant_id",
+		`${microsSql("occurred_at")} AS occurred_us`,
+		"id",
+		`${microsSql("recorded_at")} AS recorded_us`,
+		"action",
+		"leaf_hash",
+		"salts",
+		...ofUnits,
+	];
+}
+
+/** `commit` of integrity/entry.ts in SQL; NULL if the event does not have the unit. */
+function commitmentSql(path: UnitPath): string {
+	const before = UNIT_PATHS.slice(0, UNIT_PATHS.indexOf(path)).map((each) => `u_${each}`);
+	const salt = `substr(salts, 1 + ${SALT_BYTES} * num_nonnulls(${before.join(", ") || "NULL"}), ${SALT_BYTES})`;
+	const length = Buffer.from([path.length]).toString("hex");
+	return `CASE WHEN u_${path} IS NOT NULL THEN sha256('AL1u'::bytea || ${salt}
+		|| '\\x${length}'::bytea || '${path}'::bytea || convert_to(u_${path}, 'UTF8')) END`;
+}
 
 /** A timestamp column as microseconds since 1970, exactly; NULL for infinity, which nobody but a tamperer stores. */
 export function microsSql(column: string): string {
@@ -49,33 +69,6 @@ export function microsOfColumn(value: string): Micros {
 	return BigInt(value) as Micros;
 }
 
-/** The wire form of a stored event, rendered from the very text that was hashed. */
-export function renderEvent(row: StoredRow): Event {
-	const unit = (text: string | null): JsonObject => (text === null ? {} : (JSON.parse(text) as JsonObject));
-	const value = (text: string | null): JsonValue | undefined =>
-		text === null ? undefined : (JSON.parse(text) as JsonValue);
-	const { recorded_by: _, ...facts } = unit(row.u_facts);
-	const json: Record<string, JsonValue | undefined> = {
-		tenant_id: row.tenant_id,
-		id: row.id,
-		action: row.action,
-		...facts,
-		...unit(row.u_actor),
-		...unit(row.u_resources),
-		...unit(row.u_reason),
-		context: value(row.u_context),
-		changes: value(row.u_changes),
-		metadata: value(row.u_metadata),
-		description: value(row.u_description),
-	};
-	const present = Object.fromEntries(Object.entries(json).filter(([, v]) => v !== undefined)) as JsonObject;
-	const event = fromJson(EventSchema, present);
-	event.occurredAt = timestampOf(microsOfColumn(row.occurred_us));
-	event.recordedAt = timestampOf(microsOfColumn(row.recorded_us));
-	event.integrity = create(IntegritySchema, { state: IntegrityState.STORED, leafHash: row.leaf_hash });
-	return event;
-}
-
 /** What `auditlog verify` reads of a row: everything. */
 export interface VerifiedRow extends Omit<StoredRow, "occurred_us" | "recorded_us">, Projection {
 	occurred_us: string | null;
@@ -83,16 +76,15 @@ export interface VerifiedRow extends Omit<StoredRow, "occurred_us" | "recorded_u
 	kind: EventKind;
 	hv: number;
 	timed: boolean;
-	salts: Buffer;
 	content_mac: Buffer | null;
 	batch_id: string;
 	ord: number;
 }
 
-export const VERIFIED_COLUMNS = STORED_COLUMNS.concat(
+export const VERIFIED_COLUMNS = storedColumns(NOTHING_MASKED).concat(
 	["category", "severity", "outcome", "actor_type", "source", "actor_id", "actor_email"],
 	["resource_type", "resource_id", "request_id", "trace_id"],
-	["kind", "hv", "timed", "salts", "content_mac", "batch_id", "ord"],
+	["kind", "hv", "timed", "content_mac", "batch_id", "ord"],
 );
 
 /** The exact hashed text of each unit of a stored event. */

@@ -1,11 +1,12 @@
 import { createSecretKey } from "node:crypto";
 import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
+import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { admit } from "../../src/event/admit.ts";
 import type { EventId, Micros, TenantId } from "../../src/event/event.ts";
 import { type Event, EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
 import { encodeEntry, leafHash } from "../../src/integrity/entry.ts";
 import { entryOf } from "../../src/storage/row.ts";
-import { renderEvent } from "../../src/storage/stored-row.ts";
+import { renderEvent } from "../../src/storage/render-event.ts";
 
 /** One event shape ever accepted, and everything that followed from it. Never edited: see README.md. */
 export interface CorpusCase {
@@ -22,9 +23,11 @@ export interface CorpusCase {
 	occurred_us: string;
 	units: Record<string, string>;
 	/** The event as readers get it, in protobuf's JSON. */
-	rendering: unknown;
+	rendering: Rendering;
 	leaf_hash: string;
 }
+
+export type Rendering = Readonly<Record<string, unknown>> & { readonly integrity: Readonly<Record<string, unknown>> };
 
 /** What this version of the code makes of a case's input. */
 export function replay(given: Pick<CorpusCase, "input" | "now" | "door" | "key_id" | "salts">): CorpusCase {
@@ -39,13 +42,15 @@ export function replay(given: Pick<CorpusCase, "input" | "now" | "door" | "key_i
 	if (!result.ok) throw new Error(JSON.stringify(result.violations));
 	const { event } = result;
 	const leaf = Buffer.from(leafHash(encodeEntry(entryOf(event, salts))));
-	const rendered: Event = renderEvent({
+	const rendered: Event = renderEvent(
+{
 		tenant_id: event.tenantId as TenantId,
 		occurred_us: String(event.occurredAt),
 		id: event.id as EventId,
 		recorded_us: String(event.recordedAt),
 		action: event.action,
 		leaf_hash: leaf,
+		salts,
 		u_actor: event.units.actor ?? null,
 		u_changes: event.units.changes ?? null,
 		u_context: event.units.context ?? null,
@@ -54,14 +59,14 @@ export function replay(given: Pick<CorpusCase, "input" | "now" | "door" | "key_i
 		u_metadata: event.units.metadata ?? null,
 		u_reason: event.units.reason ?? null,
 		u_resources: event.units.resources ?? null,
-	});
+	}, NOTHING_MASKED);
 	return {
 		...given,
 		tenant_id: event.tenantId,
 		id: event.id,
 		occurred_us: String(event.occurredAt),
 		units: event.units,
-		rendering: toJson(EventSchema, rendered),
+		rendering: toJson(EventSchema, rendered) as Rendering,
 		leaf_hash: leaf.toString("hex"),
 	};
 }

@@ -86,9 +86,10 @@ describe.each(rpcs)("%s", (rpc) => {
 			"x",
 			`al_${id}`,
 			`al_${id}_`,
-			`al_${id}_${"0".repeat(64)}`,
-			`al_${"0".repeat(12)}_${secret}`,
+			formatApiKey({ id, secret: "0".repeat(64) }),
+			formatApiKey({ id: "0".repeat(12), secret: secret.slice(0, 64) }),
 			`${valid}0`,
+			valid.slice(0, -8),
 			valid.toUpperCase(),
 			formatApiKey(demoApiKey(deriveKeys(testSecret()), "never stored")),
 		];
@@ -123,7 +124,7 @@ describe("the same over REST", () => {
 			expect(await statusWith(keys[`${role} of globex`])).toBe(permitted.includes(role) ? 404 : 403);
 		}
 		expect(await statusWith(undefined)).toBe(401);
-		expect(await statusWith(`al_${"0".repeat(12)}_${"0".repeat(64)}`)).toBe(401);
+		expect(await statusWith(formatApiKey({ id: "0".repeat(12), secret: "0".repeat(64) }))).toBe(401);
 	});
 });
 
@@ -165,26 +166,6 @@ describe("where the key is sent", () => {
 			"Unauthenticated",
 		);
 	});
-});
-
-test("storing a given key again replaces what it may do", async () => {
-	const { Client } = await import("pg");
-	const { createApiKey } = await import("../../src/auth/api-keys.ts");
-	const admin = new Client({ connectionString: service.database.url });
-	await admin.connect();
-	try {
-		const derived = deriveKeys(testSecret());
-		const key = demoApiKey(derived, "acme writer");
-		const spec = { key, name: "demo", tenants: "all" as const };
-		const first = await createApiKey(admin, derived, { ...spec, role: "reader" });
-		expect(await createApiKey(admin, derived, { ...spec, role: "writer" })).toBe(first);
-		expect(await codeOf(CALLS.writeEvent(clientWith(first), "acme"))).toBe("ok");
-		const { rows } = await admin.query("SELECT secret_hash FROM audit.api_keys WHERE id = $1", [key.id]);
-		expect(rows).toHaveLength(1);
-		expect((rows[0] as { secret_hash: Buffer }).secret_hash.toString("hex")).not.toBe(key.secret);
-	} finally {
-		await admin.end();
-	}
 });
 
 test("while the database is away a key that must be looked up gets UNAVAILABLE, not UNAUTHENTICATED", async () => {

@@ -52,19 +52,23 @@ describe("keys", () => {
 			for (const format of ["table", "json", "ndjson", "csv"]) {
 				const { exitCode, stdout } = await owner("key", "list", "-o", format);
 				expect(exitCode).toBe(0);
-				for (const shown of [id, "writer", "acme", "globex", "billing"]) expect(stdout).toContain(shown);
-				for (const hidden of [secret, hash, Buffer.from(hash, "hex").toString("base64")]) {
+				for (const shown of [id, "writer", "acme", "globex", "billing"]) expect(stdout.toLowerCase()).toContain(shown);
+				for (const hidden of [secret.slice(0, 64), hash, Buffer.from(hash, "hex").toString("base64")]) {
 					expect(stdout).not.toContain(hidden);
 				}
 			}
 			const { stdout } = await owner("key", "list", "-o", "json");
 			expect(JSON.parse(stdout)).toContainEqual({
 				id,
-				role: "writer",
-				all_tenants: false,
-				tenant_ids: ["acme", "globex"],
 				name: "billing, =1+1",
-				created_at: expect.stringMatching(/^\d{4}-/),
+				role: "ROLE_WRITER",
+				tenant_ids: ["acme", "globex"],
+				all_tenants: false,
+				masked_units: [],
+				identity: id,
+				created_at: expect.stringMatching(/^\d{4}-.*\.\d{6}Z$/),
+				created_by: "cli",
+				state: "active",
 			});
 		},
 	);
@@ -82,10 +86,61 @@ describe("keys", () => {
 		expect(await withKey(kept, "query")).toMatchObject({ exitCode: 0 });
 		const id = revoked.split("_")[1] ?? "";
 		expect((await owner("key", "list")).stdout).not.toContain(id);
+		expect((await owner("key", "list", "--all")).stdout).toMatch(new RegExp(`${id} +revoked `));
 		expect(await owner("key", "revoke", id)).toMatchObject({
+			exitCode: 0,
+			stdout: `${id} (revoked) was revoked before\n`,
+		});
+		expect(await owner("key", "revoke", "0".repeat(12))).toMatchObject({
 			exitCode: 1,
 			stderr: expect.stringContaining("auditlog key list"),
 		});
+	});
+
+	test("with an API key it goes through the service, as whoever that is", MANY_COMMANDS, async () => {
+		await owner("tenant", "create", "acme");
+		await owner("tenant", "create", "globex");
+		const admin = await makeKey("--role", "tenant_admin", "--tenant", "acme", "--name", "Ada");
+		const mine = await withKey(admin, "key", "create", "--role", "reader", "--name", "mine");
+		expect(mine).toMatchObject({ exitCode: 0, stderr: "" });
+		const ofGlobex = await makeKey("--role", "reader", "--tenant", "globex", "--name", "theirs");
+		const [id, theirs] = [mine.stdout, ofGlobex].map((text) => text.split("_")[1] ?? "");
+		const listed = await withKey(admin, "key", "list", "-o", "csv");
+		expect(listed.stdout).toContain(id);
+		expect(listed.stdout).not.toContain(theirs);
+		for (const [line, what] of [
+			[["create", "--role", "operator", "--name", "x"], "(permission_denied)"],
+			[["create", "--role", "reader", "--tenant", "globex", "--name", "x"], "(not_found)"],
+			[["create", "--role", "reader", "--all-tenants", "--name", "x"], "(permission_denied)"],
+			[["revoke", theirs ?? ""], "(not_found)"],
+			[["rotate", theirs ?? ""], "(not_found)"],
+		] as const) {
+			const { exitCode, stdout, stderr } = await withKey(admin, "key", ...line);
+			expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+			expect(stderr).toContain(what);
+		}
+		const rotated = await withKey(admin, "key", "rotate", mine.stdout.trim(), "--overlap", "0", "--expires", "90d");
+		expect(rotated).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/^[0-9a-f]{12} works until 20.*Z\n$/) });
+		const { stdout } = await withKey(admin, "key", "list", "--all", "-o", "csv");
+		const states = stdout.split("\r\n").flatMap((line) => (line.includes(",mine,") ? [line.split(",")[5]] : []));
+		expect(states).toEqual(["expires", "expired"]);
+		expect(await withKey(rotated.stdout.trim(), "query")).toMatchObject({ exitCode: 0 });
+	});
+
+	test("how the command may be called: exit code 2", async () => {
+		for (const [line, what] of [
+			["create --role reader --name x", "give --tenant or --all-tenants"],
+			["create --role reader --name x --tenant a --all-tenants", "give --tenant or --all-tenants"],
+			["create --role reader --name x --tenant a --expires soon", "--expires must be a time"],
+			["create --role boss --name x --tenant a", "Allowed choices are"],
+			["create --role reader --name x --tenant a --mask facts", "Allowed choices are"],
+			["rotate 0123456789ab --overlap soon", "--overlap must be how long"],
+			["revoke nothing", "12 hexadecimal digits"],
+		] as const) {
+			const { exitCode, stderr } = await owner("key", ...line.split(" "));
+			expect(stderr).toContain(what);
+			expect(exitCode).toBe(2);
+		}
 	});
 
 	test("a key is not made with another secret than the service's, which would refuse it", async () => {

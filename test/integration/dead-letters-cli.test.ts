@@ -146,7 +146,7 @@ test("redrive: shows what would be done; does it with --yes, and those alone tha
 	const shown = await run("show", good ?? "");
 	expect(shown.stdout).toMatch(/^history:\n {2}\S+Z redriven by key [0-9a-f]{12}: event [0-9a-f-]{36} of newco$/m);
 	const { rows } = await service.admin.query(
-		"SELECT action FROM audit.events WHERE tenant_id = 'newco' ORDER BY batch_id",
+		"SELECT action FROM audit.events WHERE tenant_id = 'newco' AND action <> 'audit.read' ORDER BY batch_id",
 	);
 	expect(rows.map(({ action }) => action)).toEqual(["audit.log.created", "user.login", "audit.dead_letters.redriven"]);
 });

@@ -87,8 +87,11 @@ async function redriveAnd(act: () => Promise<void> | void, { attempts = 1 } = {}
 	return redriven;
 }
 
+/** What was written, but for who looked at the letter. */
 async function actions(): Promise<string[]> {
-	const { rows } = await admin.query("SELECT action FROM audit.events ORDER BY batch_id, ord");
+	const { rows } = await admin.query(
+		"SELECT action FROM audit.events WHERE action NOT LIKE 'audit.read%' ORDER BY batch_id, ord",
+	);
 	return rows.map(({ action }) => action);
 }
 

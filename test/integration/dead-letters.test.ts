@@ -40,13 +40,13 @@ interface StoredEvent {
 	why: string | null;
 }
 
-/** What is in the logs, but for their beginnings. */
+/** What is in the logs, but for their beginnings, and that the letters were read. */
 async function stored(): Promise<StoredEvent[]> {
 	const { rows } = await service.admin.query<StoredEvent>(
 		`SELECT id, to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS at, action, tenant_id AS tenant,
 		        actor_id AS actor, resource_id AS resource, u_resources::jsonb #>> '{related_resources,0,id}' AS related,
 		        u_facts::jsonb #>> '{recorded_by,door}' AS door, u_reason::jsonb ->> 'reason' AS why
-		 FROM audit.events WHERE action <> 'audit.log.created' ORDER BY batch_id, ord`,
+		 FROM audit.events WHERE action <> ALL ('{audit.log.created,audit.read}') ORDER BY batch_id, ord`,
 	);
 	return rows;
 }

@@ -194,6 +194,21 @@ describe("what is there already", () => {
 	);
 
 	test.each([
+		[
+			"stores messages under subjects that headers name",
+			{ allow_msg_schedules: true },
+			/whatever subject their headers/,
+		],
+		["replaces bodies by counters", { allow_msg_counter: true }, /by counters/],
+	])("is refused if it %s, where the server knows of that", async (_, differs, why) => {
+		const subjects = ["audit.events", "audit.events.*"];
+		const made = await client.jsm.streams.add({ name: "AUDIT", subjects, ...differs });
+		const [field = ""] = Object.keys(differs);
+		if (field in made.config) await expect(reconcile()).rejects.toThrow(why);
+		else expect((await reconcile()).missing).toEqual([]);
+	});
+
+	test.each([
 		["skips what was there before it", { deliver_policy: DeliverPolicy.New }, /delivery policy new/],
 		["skips messages by a filter", { filter_subject: "audit.events.acme" }, /skips messages/],
 		["acknowledges by itself", { ack_policy: AckPolicy.None }, /ack policy none/],

@@ -48,8 +48,8 @@ describe("the package", () => {
 		const allowed = [
 			/^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
 			/^dist\/(?!dev\/).*\.js$/,
-			/^dist\/((client|gen)\/.*|errors)\.d\.ts$/,
-			/^src\/((client|gen)\/.*|errors)\.ts$/,
+			/^dist\/((client|gen)\/.*|errors|nats-access)\.d\.ts$/,
+			/^src\/((client|event|gen|integrity)\/.*|errors|nats-access|nats-connect)\.ts$/,
 			/^migrations\/\d{4}_\w+\.sql$/,
 			/^proto\/.*\.proto$/,
 		];
@@ -109,9 +109,22 @@ await ${client};`);
 		const loaded = stdout.split("\n").filter((url) => url.includes("/node_modules/"));
 		const inPackages = loaded.map((url) => url.replace(/^.*\/node_modules\//, ""));
 		const allowed =
-			/^(auditlog\/dist\/(client\/|gen\/|errors\.js)|@connectrpc\/connect(-node)?\/|@bufbuild\/(protobuf\/|protovalidate\/dist\/esm\/gen\/))/;
+			/^(auditlog\/dist\/(client\/|event\/|gen\/|integrity\/|errors\.js)|@connectrpc\/connect(-node)?\/|@bufbuild\/(protobuf\/|protovalidate\/dist\/esm\/gen\/))/;
 		expect(inPackages).toContain("auditlog/dist/client/index.js");
 		expect(inPackages.filter((file) => !allowed.test(file))).toEqual([]);
+	});
+
+	test("for NATS is apart, and loads nothing of the server either", async () => {
+		const { stdout } = await run(`
+import { registerHooks } from "node:module";
+registerHooks({ load: (url, context, next) => { console.log(url); return next(url, context); } });
+console.log(typeof (await import("auditlog/nats")).openAuditPublisher);`);
+		const lines = stdout.trim().split("\n");
+		const ours = lines.flatMap((url) => /\/node_modules\/auditlog\/dist\/(.*)$/.exec(url)?.[1] ?? []);
+		const allowed = /^(client\/nats|errors|nats-access|nats-connect)\.js$|^gen\//;
+		expect(ours).toContain("client/nats.js");
+		expect(ours.filter((file) => !allowed.test(file))).toEqual([]);
+		expect(lines.at(-1)).toBe("function");
 	});
 
 	test("can be had by require()", async () => {
@@ -171,7 +184,7 @@ describe("installed, against PostgreSQL and NATS", () => {
 		await succeeds(join(ROOT, "node_modules/.bin/tsc"), ["-p", project]);
 		const typed = await runProgram(process.execPath, ["typed.ts"], {
 			cwd: project,
-			env: { AUDIT_URL: service.httpUrl, AUDIT_KEY: key.stdout.trim() },
+			env: { AUDIT_URL: service.httpUrl, AUDIT_KEY: key.stdout.trim(), NATS_URL: nats.url },
 		});
 		expect(typed).toMatchObject({ exitCode: 0, stdout: "found user.login with severity 7\n" });
 
@@ -198,9 +211,10 @@ const STRICT = {
 
 const TYPED = `
 import { ActorType, type AuditClient, createAuditClient, type Event, Severity, toAuditError } from "auditlog/client";
+import { type AuditPublisher, openAuditPublisher } from "auditlog/nats";
 
 declare const process: { env: Record<string, string | undefined> };
-const { AUDIT_URL = "", AUDIT_KEY = "" } = process.env;
+const { AUDIT_URL = "", AUDIT_KEY = "", NATS_URL = "" } = process.env;
 const client: AuditClient = createAuditClient({ url: AUDIT_URL, key: AUDIT_KEY });
 const actor = { id: "user-1", type: ActorType.USER };
 const written = await client.writeEvent({
@@ -209,6 +223,10 @@ const written = await client.writeEvent({
 const { events } = await client.query({ tenantId: "acme", actions: ["user.login"] });
 const found: Event | undefined = events.find(({ id }) => id === written.eventId);
 console.log(\`found \${found?.action} with severity \${found?.severity}\`);
+const publisher: AuditPublisher = await openAuditPublisher({ url: NATS_URL, inboxPrefix: "_INBOX_typed" });
+const { repeated }: { repeated: boolean } = await publisher.publish(events);
+await publisher.close();
+if (repeated) throw new Error("it was not published before");
 // @ts-expect-error an event has no such field
 const wrong = await client.writeEvent({ event: { tenant: "acme" } }).catch((error: unknown) => toAuditError(error).code);
 if (wrong !== "invalid_argument") throw new Error(String(wrong));

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { AuditError } from "../../src/errors.ts";
 import type { Micros, TenantId } from "../../src/event/event.ts";
@@ -41,7 +42,7 @@ async function write(init: MessageInitShape<typeof EventSchema>): Promise<string
 }
 
 function get(init: MessageInitShape<typeof GetEventRequestSchema>, tenant = "acme") {
-	return query.get(create(GetEventRequestSchema, init), tenant as TenantId);
+	return query.get(create(GetEventRequestSchema, init), tenant as TenantId, NOTHING_MASKED);
 }
 
 const failure = (promise: Promise<unknown>) =>

@@ -3,6 +3,7 @@ import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import type { Micros, TenantId } from "../../src/event/event.ts";
 import { microsOf, timestampOf } from "../../src/event/time.ts";
@@ -74,7 +75,10 @@ describe("whatever is written while somebody pages", () => {
 				for (let n = 0; n === 0 || pageToken !== ""; n += 1) {
 					const pageSize = pageSizes[n % pageSizes.length] as number;
 					const request = create(QueryRequestSchema, { order, pageSize, pageToken });
-					const [page] = await Promise.all([query.search(request, tenantId), write(tenantId, meanwhile[n] ?? [])]);
+					const [page] = await Promise.all([
+						query.search(request, tenantId, NOTHING_MASKED),
+						write(tenantId, meanwhile[n] ?? []),
+					]);
 					expect(page.events.length).toBeLessThanOrEqual(pageSize);
 					found.push(...page.events.map(keyOf));
 					pageToken = page.nextPageToken;
@@ -110,7 +114,11 @@ describe("a page", () => {
 		const found: string[] = [];
 		const sizes: number[] = [];
 		for (let pageToken = ""; ; ) {
-			const page = await query().search(create(QueryRequestSchema, { pageSize: 1000, pageToken }), tenantId);
+			const page = await query().search(
+				create(QueryRequestSchema, { pageSize: 1000, pageToken }),
+				tenantId,
+				NOTHING_MASKED,
+			);
 			const response = create(QueryResponseSchema, page);
 			sizes.push(
 				Math.max(
@@ -134,7 +142,7 @@ describe("a page", () => {
 		const tenantId = newTenant();
 		await write(tenantId, [1n, 2n, 3n]);
 		const tiny = new Query({ db: path.db, pageTokenKey, limits: { bytes: 1, millis: 5000 } });
-		const page = await tiny.search(create(QueryRequestSchema), tenantId);
+		const page = await tiny.search(create(QueryRequestSchema), tenantId, NOTHING_MASKED);
 		expect(page.events).toHaveLength(1);
 		expect(page.nextPageToken).not.toBe("");
 	});
@@ -147,7 +155,7 @@ describe("a page", () => {
 			let pages = 0;
 			for (let pageToken = ""; pages === 0 || pageToken !== ""; pages += 1) {
 				const request = create(QueryRequestSchema, { order, pageToken, actorIds: ["nobody"] });
-				const page = await hasty.search(request, tenantId);
+				const page = await hasty.search(request, tenantId, NOTHING_MASKED);
 				expect(page.events).toEqual([]);
 				pageToken = page.nextPageToken;
 			}
@@ -161,10 +169,10 @@ describe("a page", () => {
 		const months = await partitionNames();
 		const one = query();
 		await path.tenants.create(tenantId, tenantId);
-		await one.search(create(QueryRequestSchema), tenantId);
+		await one.search(create(QueryRequestSchema), tenantId, NOTHING_MASKED);
 		const written = await write(tenantId, [3300n * DAY]);
 		expect(await partitionNames()).toHaveLength(months.length + 1);
-		const page = await one.search(create(QueryRequestSchema, { order: Order.OLDEST_FIRST }), tenantId);
+		const page = await one.search(create(QueryRequestSchema, { order: Order.OLDEST_FIRST }), tenantId, NOTHING_MASKED);
 		expect(page.events.map(keyOf)).toEqual(expect.arrayContaining(written));
 	});
 
@@ -183,7 +191,7 @@ describe("a page", () => {
 				const found: string[] = [];
 				for (let pageToken = "", n = 0; n === 0 || pageToken !== ""; n += 1) {
 					const request = create(QueryRequestSchema, { order, pageToken, pageSize: 2, actions: ["user.login"] });
-					const page = await walker.search(request, tenantId);
+					const page = await walker.search(request, tenantId, NOTHING_MASKED);
 					found.push(...page.events.map(keyOf));
 					pageToken = page.nextPageToken;
 				}

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import type { EventInput, Micros, TenantId } from "../../src/event/event.ts";
 import { timestampOf } from "../../src/event/time.ts";
@@ -47,7 +48,7 @@ async function findAll(filters: Filters, tenant = "acme", by = query): Promise<E
 	const found: Event[] = [];
 	for (let pageToken = ""; ; ) {
 		const request = create(QueryRequestSchema, { ...filters, pageToken } as Filters);
-		const page = await by.search(request, tenant as TenantId);
+		const page = await by.search(request, tenant as TenantId, NOTHING_MASKED);
 		expect(page.events.length).toBeLessThanOrEqual(request.pageSize || 50);
 		found.push(...page.events.filter((event) => !event.action.startsWith("audit.")));
 		pageToken = page.nextPageToken;
@@ -85,7 +86,7 @@ test("an event is found as it was written, with numbers that have no name yet", 
 describe("a page", () => {
 	const hasNext = async (pageSize: number, tenant: string) => {
 		const request = create(QueryRequestSchema, { pageSize });
-		return (await query.search(request, tenant as TenantId)).nextPageToken !== "";
+		return (await query.search(request, tenant as TenantId, NOTHING_MASKED)).nextPageToken !== "";
 	};
 
 	test("that holds the very last event says so: no empty page follows", async () => {
@@ -101,17 +102,23 @@ describe("a page", () => {
 	test("without events is empty and the last; of a tenant that does not exist there is none", async () => {
 		await write([{ tenantId: "quiet", occurredAt: at(NOON) }]);
 		const nothing = create(QueryRequestSchema, { actions: ["no.such"] });
-		expect(await query.search(nothing, "quiet" as TenantId)).toEqual({ events: [], nextPageToken: "" });
-		await expect(query.search(nothing, "nobody" as TenantId)).rejects.toMatchObject({ reason: "TENANT_NOT_FOUND" });
+		expect(await query.search(nothing, "quiet" as TenantId, NOTHING_MASKED)).toMatchObject({
+			events: [],
+			nextPageToken: "",
+		});
+		await expect(query.search(nothing, "nobody" as TenantId, NOTHING_MASKED)).rejects.toMatchObject({
+			reason: "TENANT_NOT_FOUND",
+		});
 	});
 
 	test("is bound to its tenant, every filter and the order by its token", async () => {
 		await write([0n, 1n].map((i) => ({ tenantId: "bound", occurredAt: at(NOON - i) })));
-		const first = await query.search(create(QueryRequestSchema, { pageSize: 1 }), "bound" as TenantId);
+		const first = await query.search(create(QueryRequestSchema, { pageSize: 1 }), "bound" as TenantId, NOTHING_MASKED);
 		const again = (filters: Filters, tenant: string) =>
 			query.search(
 				create(QueryRequestSchema, { ...filters, pageToken: first.nextPageToken } as Filters),
 				tenant as TenantId,
+				NOTHING_MASKED,
 			);
 		expect((await again({ pageSize: 9, order: Order.NEWEST_FIRST }, "bound")).events).toHaveLength(2);
 		const refused = { code: "invalid_argument", reason: "INVALID_PAGE_TOKEN" };
@@ -121,12 +128,14 @@ describe("a page", () => {
 	});
 
 	test("can be followed by another service with the same secret, and by none with another", async () => {
-		const first = await query.search(create(QueryRequestSchema, { pageSize: 1 }), "bound" as TenantId);
+		const first = await query.search(create(QueryRequestSchema, { pageSize: 1 }), "bound" as TenantId, NOTHING_MASKED);
 		const next = create(QueryRequestSchema, { pageToken: first.nextPageToken });
 		const restarted = new Query({ db: path.db, pageTokenKey: pageTokens });
-		expect((await restarted.search(next, "bound" as TenantId)).events).toHaveLength(2);
+		expect((await restarted.search(next, "bound" as TenantId, NOTHING_MASKED)).events).toHaveLength(2);
 		const other = new Query({ db: path.db, pageTokenKey: deriveKeys("another secret").pageTokens });
-		await expect(other.search(next, "bound" as TenantId)).rejects.toMatchObject({ reason: "INVALID_PAGE_TOKEN" });
+		await expect(other.search(next, "bound" as TenantId, NOTHING_MASKED)).rejects.toMatchObject({
+			reason: "INVALID_PAGE_TOKEN",
+		});
 	});
 });
 
@@ -140,7 +149,7 @@ test.each<[string, Filters]>([
 	try {
 		await admin.query("BEGIN");
 		await admin.query("LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
-		const search = query.search(create(QueryRequestSchema, filters), "slow" as TenantId);
+		const search = query.search(create(QueryRequestSchema, filters), "slow" as TenantId, NOTHING_MASKED);
 		const refused = expect(search).rejects.toMatchObject({ code: "deadline_exceeded", reason: "SEARCH_TOO_SLOW" });
 		// The server's own limit ends a statement just as this does.
 		await waitFor(async () => {

@@ -4,6 +4,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp
 import { connect as connectTcp, type Socket } from "node:net";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
+import type { QueryPage } from "../../src/query/query.ts";
 import type { DoorLimits } from "../../src/rpc/limits.ts";
 import { startDoors } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
@@ -13,6 +14,7 @@ const RPC = "/audit.v1.AuditService";
 const EVENTS = "/v1/audit/events";
 const EVENT = { tenantId: "acme", action: "user.login", actor: { id: "jane" } };
 const reject = () => Promise.reject(new Error("not asked for"));
+const asked = { stated: {}, canonical: "" };
 const closers: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -187,7 +189,7 @@ describe("that a body is compressed is seen whatever the header", () => {
 
 	test("an answer of 1 KiB or more is compressed for who takes that, under any spelling", async () => {
 		const doors = await startDoors({
-			query: { search: () => Promise.resolve({ events: [], nextPageToken: "x".repeat(1_100) }), get: reject },
+			query: { search: () => Promise.resolve({ events: [], nextPageToken: "x".repeat(1_100), asked }), get: reject },
 		});
 		closers.push(() => doors.close());
 		const key = doors.createKey("reader");
@@ -214,8 +216,8 @@ describe("answers have a room of their own", () => {
 	async function searchingDoors(limits: Partial<DoorLimits>) {
 		const begun: (() => void)[] = [];
 		const search = () =>
-			new Promise<{ events: []; nextPageToken: string }>((resolve) => {
-				begun.push(() => resolve({ events: [], nextPageToken: "" }));
+			new Promise<QueryPage>((resolve) => {
+				begun.push(() => resolve({ events: [], nextPageToken: "", asked }));
 			});
 		const doors = await startDoors({ query: { search, get: reject }, limits });
 		closers.push(() => doors.close());

@@ -18,8 +18,8 @@ export interface Written {
 	readonly recordedAt: bigint;
 }
 
-/** A filter's value: a time, a text, or a list of texts or enum numbers. */
-export type Value = bigint | string | string[] | number[];
+/** A filter's value: a time, a text, yes, or a list of texts or enum numbers. */
+export type Value = bigint | string | true | string[] | number[];
 /** By the fields' names in the contract. */
 export type Given = Record<string, Value>;
 
@@ -90,7 +90,7 @@ export const MEANINGS: Record<string, Meaning> = {
 		option: "--action",
 		matches: ({ event: { action } }, wanted: string[]) =>
 			wanted.some((name) => (name.endsWith("*") ? action.startsWith(name.slice(0, -1)) : action === name)),
-		values: () => some([...ACTIONS, "user.*", "user*", "user_*", "user-*", "u*", "*", "absent"]),
+		values: () => some([...ACTIONS, "user.*", "user*", "user_*", "user-*", "u*", "*", "a*", "absent"]),
 	},
 	categories: {
 		option: "--category",
@@ -145,6 +145,8 @@ export const MEANINGS: Record<string, Meaning> = {
 			return fc.array(spelt, { minLength: 1, maxLength: 12 });
 		},
 	},
+	// Of what was written nothing more or less is found; what the service wrote is for the doors to tell apart.
+	include_reads: { option: "--include-reads", matches: () => true, values: () => fc.constant(true) },
 };
 
 /** Up to four filters together, none of them a range that ends before it begins. */
@@ -197,7 +199,9 @@ export function optionsOf(given: Given): string[] {
 		return name.toLowerCase().replace(desc.sharedPrefix ?? "", "");
 	};
 	return Object.entries(given).flatMap(([name, value]) =>
-		textsOf(name, value, wordOf).map((text) => `${MEANINGS[name]?.option}=${text}`),
+		value === true
+			? [MEANINGS[name]?.option ?? ""]
+			: textsOf(name, value, wordOf).map((text) => `${MEANINGS[name]?.option}=${text}`),
 	);
 }
 
@@ -210,7 +214,7 @@ export function hasNamesOnly(given: Given): boolean {
 
 function textsOf(name: string, value: Value, enumText: (desc: DescEnum, number: number) => string): string[] {
 	if (typeof value === "bigint") return [rfc3339(value as Micros)];
-	if (typeof value === "string") return [value];
+	if (typeof value === "string" || value === true) return [String(value)];
 	const desc = fieldOf(name).enum;
 	return value.map((item) => (typeof item === "number" && desc ? enumText(desc, item) : String(item)));
 }

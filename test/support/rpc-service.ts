@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { ApiKeyVerifier } from "../../src/auth/api-key-verifier.ts";
-import { type ApiKey, createApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
+import { type ApiKey, formatApiKey, hashSecret, newApiKey } from "../../src/auth/api-keys.ts";
 import { Authenticator } from "../../src/auth/authenticator.ts";
-import type { Role } from "../../src/auth/principal.ts";
+import { insertKey, type KeySpec } from "../../src/auth/key-changes.ts";
+import type { MaskableUnit, Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { loadConfig } from "../../src/config.ts";
 import { AuditError } from "../../src/errors.ts";
@@ -18,7 +19,7 @@ import { createTestDatabase, type TestDatabase, testSecret } from "./services.ts
 export interface RpcService extends RunningServer {
 	readonly database: TestDatabase;
 	/** Makes a key and returns its text. */
-	createKey(role: Role, tenants: readonly string[] | "all"): Promise<string>;
+	createKey(role: Role, tenants: readonly string[] | "all", masked?: readonly MaskableUnit[]): Promise<string>;
 	/** Stops the service and drops the database. */
 	end(): Promise<void>;
 }
@@ -53,7 +54,7 @@ export async function startRpcService({
 	return {
 		...server,
 		database,
-		createKey: (role, tenants) => createKey(database.url, role, tenants),
+		createKey: (role, tenants, maskedUnits = []) => createKey(database.url, role, tenants, { maskedUnits }),
 		async end() {
 			await server.close();
 			await database.drop();
@@ -61,21 +62,35 @@ export async function startRpcService({
 	};
 }
 
-/** Makes a key straight in a database, as `auditlog key create` does. */
+/**
+ * Makes a key straight in a database, for tenants that need not exist yet. No event tells of it: what tests find in a log is
+ * what they are about.
+ */
 export async function createKey(
 	url: string,
 	role: Role,
 	tenants: readonly string[] | "all",
-	name = `test ${randomBytes(3).toString("hex")}`,
+	{
+		maskedUnits = [],
+		expiresAt,
+		name = `test ${randomBytes(3).toString("hex")}`,
+	}: Partial<Pick<KeySpec, "maskedUnits" | "expiresAt" | "name">> = {},
 ): Promise<string> {
 	const admin = new Client({ connectionString: url });
 	await admin.connect();
 	try {
-		return await createApiKey(admin, deriveKeys(testSecret()), {
+		const key = newApiKey();
+		const made = await insertKey(admin, hashSecret(deriveKeys(testSecret()), key), {
+			id: key.id,
 			name,
 			role,
-			tenants: tenants as readonly TenantId[] | "all",
+			tenants: tenants === "all" ? tenants : new Set(tenants as readonly TenantId[]),
+			maskedUnits,
+			expiresAt,
+			by: "test",
 		});
+		if (made === undefined) throw new Error("there is a key with this id");
+		return formatApiKey(key);
 	} finally {
 		await admin.end();
 	}
@@ -84,7 +99,10 @@ export async function createKey(
 /** The doors alone, with nothing behind them: whatever gets through is answered with 503 and the reason REACHED. */
 export async function startDoors(
 	options: Partial<
-		Pick<ListenOptions, "limits" | "ingest" | "query" | "readiness" | "logger" | "trustedProxies" | "corsOrigins">
+		Pick<
+			ListenOptions,
+			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins"
+		>
 	> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
 	const keys = deriveKeys(testSecret());
@@ -96,8 +114,14 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
+		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
+		access: {
+			keyChanges: { create: reached, rotate: reached, revoke: reached },
+			keyQuery: { list: reached },
+			tenants: { exists: reached },
+		},
 		authenticator: new Authenticator({
 			apiKeys: new ApiKeyVerifier((id) => {
 				const { key, role } = known.get(id) ?? {};

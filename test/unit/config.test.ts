@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadConfig, showSettings } from "../../src/config.ts";
+import { readNatsUrl } from "../../src/nats-access.ts";
+import { makeCa } from "../support/certificates.ts";
 
 const enough = { DATABASE_URL: "postgres://localhost/audit", AUDIT_SECRET: "s".repeat(32) };
 
@@ -12,7 +14,7 @@ describe("the configuration", () => {
 			host: "127.0.0.1",
 			httpPort: { number: 8080, explicit: false },
 			grpcPort: { number: 50051, explicit: false },
-			natsUrl: undefined,
+			nats: undefined,
 			autoCreateTenants: false,
 		});
 	});
@@ -80,5 +82,81 @@ describe("the configuration", () => {
 
 	test("lists names that mean nothing", () => {
 		expect(loadConfig({ ...enough, AUDIT_SECERT: "typo", AUDIT_URL: "x" }).unknownNames).toEqual(["AUDIT_SECERT"]);
+	});
+
+	describe("of NATS", () => {
+		const url = "nats://h:4222";
+		const folder = mkdtempSync(join(tmpdir(), "config-nats-"));
+		const written = (name: string, text: string) => {
+			writeFileSync(join(folder, name), text);
+			return join(folder, name);
+		};
+		const CANARY = "canary-4f1";
+		const problem = (settings: Record<string, string>) => {
+			try {
+				loadConfig({ ...enough, ...settings });
+			} catch (error) {
+				return (error as Error).message;
+			}
+			return "none";
+		};
+
+		test("a URL is refused at the start, without being repeated, if it could only fail later", () => {
+			for (const bad of ["http://h", "nats:h", "nats://h,http://h", `nats://u:${CANARY}%zz@h`, `nats://u:${CANARY}@`]) {
+				expect(problem({ NATS_URL: bad })).toMatch(/1 problem.*\n {2}NATS_URL: must|NATS_URL: user and password must/);
+				expect(problem({ NATS_URL: bad })).not.toContain(CANARY);
+				expect(JSON.stringify(showSettings({ ...enough, NATS_URL: bad }))).not.toContain(CANARY);
+			}
+		});
+
+		test("files that are no good are named by their setting, without what is in them", async () => {
+			const garbage = written("garbage", CANARY);
+			const files = ["NATS_CA_FILE", "NATS_CERT_FILE", "NATS_KEY_FILE", "NATS_CREDS_FILE"];
+			for (const name of files) {
+				expect(problem({ NATS_URL: url, [name]: "/nowhere" })).toMatch(
+					new RegExp(`${name}: /nowhere cannot be read \\(ENOENT\\)`),
+				);
+				expect(problem({ NATS_URL: url, [name]: garbage })).toMatch(
+					new RegExp(`${name}: must name a file|must name a .creds`),
+				);
+				expect(problem({ NATS_URL: url, [name]: garbage })).not.toContain(CANARY);
+			}
+			const ca = await makeCa();
+			const half = written("half.pem", `${ca.pem}\n${ca.pem.replace(/M/g, "N")}`);
+			expect(problem({ NATS_URL: url, NATS_CA_FILE: half })).toMatch(/NATS_CA_FILE: must name a file of certificates/);
+		});
+
+		test("what does not go together is named", async () => {
+			const ca = await makeCa();
+			const [one, other] = await Promise.all([ca.issue({ client: true }), ca.issue({ client: true })]);
+			const cert = written("cert.pem", one.cert);
+			const key = written("key.pem", one.key);
+			const creds = written("user.nk", `SU${"A".repeat(56)}\n`);
+			const NATS_URL = url;
+			expect(problem({ NATS_URL, NATS_CERT_FILE: cert })).toMatch(/NATS_CERT_FILE: needs NATS_KEY_FILE/);
+			expect(problem({ NATS_URL, NATS_KEY_FILE: key })).toMatch(/NATS_KEY_FILE: needs NATS_CERT_FILE/);
+			const mixed = { NATS_URL, NATS_CERT_FILE: cert, NATS_KEY_FILE: written("other.pem", other.key) };
+			expect(problem(mixed)).toMatch(/NATS_KEY_FILE: is not the key of the certificate/);
+			expect(problem({ NATS_URL: "nats://u:p@h", NATS_CREDS_FILE: creds })).toMatch(
+				/NATS_CREDS_FILE: NATS_URL names a user/,
+			);
+			const right = { NATS_URL, NATS_CERT_FILE: cert, NATS_KEY_FILE: key, NATS_CREDS_FILE: creds };
+			expect(loadConfig({ ...enough, ...right }).nats).toMatchObject({
+				url,
+				certFile: cert,
+				keyFile: key,
+				credsFile: creds,
+			});
+		});
+
+		test("several servers are one place: in TLS if one of them is, with the first one's user", () => {
+			expect(readNatsUrl("nats://u%40x:p%2Fw@a:1, tls://b,nats://[::1]:3")).toEqual({
+				servers: ["a:1", "b", "[::1]:3"],
+				hosts: ["a", "b", "::1"],
+				tls: true,
+				login: { user: "u@x", pass: "p/w" },
+			});
+			expect(readNatsUrl("nats://t@a")).toMatchObject({ login: { token: "t" }, tls: false });
+		});
 	});
 });

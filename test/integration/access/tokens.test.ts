@@ -55,7 +55,7 @@ async function fill(tenant: string): Promise<Search[]> {
 	});
 	expect(written.code, written.text).toBe("ok");
 	await service.publish(...ids.map(() => ({ subject: `audit.events.${tenant}`, data: "{}" })));
-	for (const name of ids) await createKey(service.database.url, "reader", [tenant], name);
+	for (const name of ids) await createKey(service.database.url, "reader", [tenant], { name });
 
 	const [past, future] = ["2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"];
 	const filters: object[] = [

@@ -53,7 +53,8 @@ async function fill(service: LetterService, tenant: TenantName): Promise<Holding
 	};
 	const letters = (await service.publish(bad, bad)).filter(({ tenantId }) => tenantId === tenant);
 	const [letterId = "", discardedLetterId = ""] = letters.map(({ id }) => id);
-	const keyId = async () => parseApiKey(await createKey(service.database.url, "reader", [tenant], canary))?.id ?? "";
+	const keyId = async () =>
+		parseApiKey(await createKey(service.database.url, "reader", [tenant], { name: canary }))?.id ?? "";
 	return {
 		tenantId: tenant,
 		eventId,

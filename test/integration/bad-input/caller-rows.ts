@@ -1,4 +1,6 @@
 import { formatApiKey, parseApiKey } from "../../../src/auth/api-keys.ts";
+import { microsOfDate } from "../../../src/event/time.ts";
+import { createKey } from "../../support/rpc-service.ts";
 import { type Answer, sendConnect, sendGrpc, sendRest } from "./doors.ts";
 import type { Expected, RequestRow } from "./request-rows.ts";
 import type { World } from "./world.ts";
@@ -75,6 +77,30 @@ export const CALLERS: readonly RequestRow[] = [
 			const other = parseApiKey(await service.createKey("operator", "all"));
 			return formatApiKey({ ...parseApiKey(key), secret: other?.secret } as Parameters<typeof formatApiKey>[0]);
 		}),
+		expected: UNKNOWN,
+	},
+	{
+		row: 36,
+		what: "a key with a wrong checksum",
+		doors: withKey(({ key }) => key.replace(/.$/, (last) => (last === "0" ? "1" : "0"))),
+		expected: UNKNOWN,
+	},
+	{
+		row: 38,
+		what: "a key that was revoked",
+		doors: withKey(async ({ service, admin }) => {
+			const key = await service.createKey("operator", "all");
+			await admin.query("SELECT audit.revoke_api_key($1)", [parseApiKey(key)?.id]);
+			return key;
+		}),
+		expected: UNKNOWN,
+	},
+	{
+		row: 38,
+		what: "a key that has expired",
+		doors: withKey(({ service }) =>
+			createKey(service.database.url, "operator", "all", { expiresAt: microsOfDate(new Date(Date.now() - 1_000)) }),
+		),
 		expected: UNKNOWN,
 	},
 	{

@@ -1,4 +1,5 @@
 import { create, fromJson, type JsonObject, toBinary } from "@bufbuild/protobuf";
+import { NOTHING_MASKED } from "../../../src/auth/principal.ts";
 import { deriveKeys } from "../../../src/auth/secret.ts";
 import type { EventId, Micros, TenantId } from "../../../src/event/event.ts";
 import { QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
@@ -70,7 +71,7 @@ const BAD_TOKEN: Expected = {
 
 /** A token as the service would have made it for the search for all of `acme`'s events, but for these. */
 function token({ secret = testSecret(), tenant = "acme", filters = {}, ageMs = 0 } = {}): string {
-	const found = parseSearch(create(QueryRequestSchema, filters), tenant as TenantId);
+	const found = parseSearch(create(QueryRequestSchema, filters), tenant as TenantId, NOTHING_MASKED);
 	const cursor = {
 		occurredAt: 1_795_000_000_000_000n as Micros,
 		id: "01931b8f-0000-7000-8000-000000000001" as EventId,

@@ -8,7 +8,10 @@ import { checkTrail } from "../../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
 import { anEvent, aWriter, openWritePath, type WritePath } from "../../support/write-path.ts";
 
-/** What the database itself forbids, whatever the code above it does. */
+/**
+ * What the database itself forbids, whatever the code above it does. More, role by role and object by object, is in
+ * `test/integration/database-wall-*.test.ts`.
+ */
 
 let database: TestDatabase;
 let path: WritePath;
@@ -64,42 +67,6 @@ test("every leaf partition has row-level security, forced, and a trigger of its 
 	for (const row of rows) expect(row).toMatchObject({ relrowsecurity: true, relforcerowsecurity: true, type: 58 });
 });
 
-test("no role of the service has UPDATE, DELETE or TRUNCATE on anything, or any right on a leaf", async () => {
-	const { rows } = await admin.query(
-		`SELECT r.rolname, c.oid::regclass::text AS relation, p.privilege
-		 FROM pg_roles r, pg_class c, unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
-		 WHERE r.rolname IN ('audit_writer', 'audit_reader', 'audit_maintainer', 'audit_verifier')
-		   AND c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p')
-		   AND has_table_privilege(r.oid, c.oid, p.privilege)`,
-	);
-	expect(rows).toEqual([]);
-	for (const leaf of await leaves()) {
-		for (const role of ["audit_writer", "audit_reader", "audit_maintainer"]) {
-			const { rows: rights } = await admin.query(
-				"SELECT has_table_privilege($1, $2::regclass, 'SELECT, INSERT') AS any",
-				[role, leaf],
-			);
-			expect(rights[0].any).toBe(false);
-		}
-	}
-});
-
-test("the writer at most bypasses row-level security, and nobody is a superuser or may make roles", async () => {
-	const { rows } = await admin.query(
-		"SELECT rolname, rolbypassrls, rolsuper, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname LIKE 'audit\\_%' ORDER BY 1",
-	);
-	// Where whoever migrated could give that: test/global-setup.ts.
-	const writerBypasses = !process.env.TEST_MANAGED_POSTGRES;
-	const plain = { rolsuper: false, rolcreaterole: false, rolcanlogin: true };
-	expect(rows).toEqual([
-		{ rolname: "audit_maintainer", rolbypassrls: false, ...plain },
-		{ rolname: "audit_owner", rolbypassrls: false, ...plain, rolcanlogin: false },
-		{ rolname: "audit_reader", rolbypassrls: false, ...plain },
-		{ rolname: "audit_verifier", rolbypassrls: false, ...plain },
-		{ rolname: "audit_writer", rolbypassrls: writerBypasses, ...plain },
-	]);
-});
-
 test("the owner itself is told why it cannot change or remove events, on the parent and on each leaf", async () => {
 	await admin.query("SET ROLE audit_owner");
 	for (const table of ["audit.events", "audit.manifests", ...(await leaves())]) {
@@ -151,29 +118,6 @@ describe("the reader", () => {
 			}
 		});
 	});
-});
-
-test("the writer can read no content: keys and hashes only", async () => {
-	await as("audit_writer", async (writer) => {
-		for (const column of ["u_actor", "u_metadata", "actor_id", "salts", "action"]) {
-			await expect(writer.query(`SELECT ${column} FROM audit.events`)).rejects.toMatchObject({ code: "42501" });
-		}
-		await expect(writer.query("SELECT payload FROM audit.manifests")).rejects.toMatchObject({ code: "42501" });
-		await expect(writer.query("SELECT * FROM audit.api_keys")).rejects.toMatchObject({ code: "42501" });
-		await expect(writer.query("INSERT INTO audit.manifests VALUES (99, 99, 1, '', '', '', '')")).rejects.toMatchObject({
-			code: "42501",
-		});
-	});
-});
-
-test("functions that run as the owner have a pinned search path, and nobody may call them unasked", async () => {
-	const { rows } = await admin.query(
-		`SELECT proname, proconfig::text AS config, has_function_privilege('public', oid, 'EXECUTE') AS open
-		 FROM pg_proc WHERE pronamespace = 'audit'::regnamespace`,
-	);
-	expect(rows.length).toBeGreaterThanOrEqual(6);
-	for (const row of rows)
-		expect(row).toMatchObject({ config: expect.stringContaining("search_path=pg_catalog, pg_temp"), open: false });
 });
 
 test("a type of the writer's own making is not taken for PostgreSQL's by functions that run as the owner", async () => {

@@ -15,7 +15,7 @@ const otherKeys = deriveKeys("another root secret, long enough as well");
 test("a key's text is read back, and nothing else is", () => {
 	const key = newApiKey();
 	const text = formatApiKey(key);
-	expect(text).toMatch(/^al_[0-9a-f]{12}_[0-9a-f]{64}$/);
+	expect(text).toMatch(/^al_[0-9a-f]{12}_[0-9a-f]{72}$/);
 	expect(parseApiKey(text)).toEqual(key);
 	for (const wrong of [
 		"",
@@ -28,6 +28,20 @@ test("a key's text is read back, and nothing else is", () => {
 	]) {
 		expect(parseApiKey(wrong)).toBeUndefined();
 	}
+});
+
+test("a key in which one character is another is none: its checksum tells, without a look-up", () => {
+	const text = formatApiKey(newApiKey());
+	for (let i = 0; i < text.length; i += 1) {
+		const other = text[i] === "0" ? "1" : "0";
+		expect(parseApiKey(text.slice(0, i) + other + text.slice(i + 1)), `character ${i}`).toBeUndefined();
+	}
+	// A key as they were before there were checksums.
+	expect(parseApiKey(text.slice(0, -8))).toBeUndefined();
+	// Worked out by other means: `printf %s al_0123…  | gzip -c | tail -c8 | od -An -tx4 -N4`.
+	expect(formatApiKey({ id: "0123456789ab", secret: "0f".repeat(32) })).toBe(
+		`al_0123456789ab_${"0f".repeat(32)}820515bb`,
+	);
 });
 
 test("new keys differ, demo keys are the same for the same name and root secret", () => {

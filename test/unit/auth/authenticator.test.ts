@@ -42,10 +42,10 @@ function storedFor(of: ApiKey): StoredApiKey {
 }
 
 describe("a key that exists", () => {
-	test("is looked up once in half a minute, by any number of requests at once", async () => {
+	test("is looked up once in a quarter of a minute, by any number of requests at once", async () => {
 		const { withKey, lookedUp } = setUp();
 		await Promise.all([withKey(formatApiKey(key)), withKey(formatApiKey(key))]);
-		vi.advanceTimersByTime(29_000);
+		vi.advanceTimersByTime(14_000);
 		expect(await withKey(formatApiKey(key))).toEqual({
 			kind: "api_key",
 			id: key.id,
@@ -59,11 +59,11 @@ describe("a key that exists", () => {
 		expect(lookedUp).toHaveLength(1);
 	});
 
-	test("works no longer than half a minute after it was taken away", async () => {
+	test("begins no call a quarter of a minute after it was taken away", async () => {
 		const { withKey, stored } = setUp();
 		await withKey(formatApiKey(key));
 		stored.clear();
-		vi.advanceTimersByTime(30_001);
+		vi.advanceTimersByTime(15_001);
 		await expect(withKey(formatApiKey(key))).rejects.toMatchObject({ code: "unauthenticated" });
 	});
 

@@ -6,7 +6,14 @@ import type { Terminal } from "../../../src/cli/command-line.ts";
 import { EVENTS } from "../../../src/cli/event-listing.ts";
 import { displayWidth } from "../../../src/cli/output/cell.ts";
 import { Table } from "../../../src/cli/output/table.ts";
-import { type Event, EventSchema, Outcome, Severity } from "../../../src/gen/audit/v1/event_pb.ts";
+import {
+	type Event,
+	EventSchema,
+	IntegritySchema,
+	Outcome,
+	Severity,
+	Unit,
+} from "../../../src/gen/audit/v1/event_pb.ts";
 
 function anEvent(actorName = "Jane Doe", action = "user.login"): Event {
 	return create(EventSchema, {
@@ -81,6 +88,19 @@ describe("events as a table", () => {
 		expect(later.split("\n")).toHaveLength(2);
 		expect(later.indexOf("invoice")).toBe(first.split("\n")[1]?.indexOf("invoice"));
 		expect(later).toContain("…");
+	});
+
+	test("what is masked says so, and does not look like what is not there", () => {
+		const masked = anEvent();
+		delete masked.actor;
+		delete masked.primaryResource;
+		const cells = () => eventTable([masked], pipe).split("\n")[1]?.split(/ {2,}/).slice(2, -2);
+		expect(cells()).toEqual(["user.login"]);
+		masked.integrity = create(IntegritySchema, { maskedUnits: [{ unit: Unit.ACTOR }, { unit: Unit.RESOURCES }] });
+		expect(cells()).toEqual(["user.login", "(masked)", "(masked)"]);
+		const { text } = EVENTS.csv.find(({ name }) => name === "masked_units") ?? {};
+		expect(text?.(masked)).toBe("actor resources");
+		expect(text?.(anEvent())).toBe("");
 	});
 
 	test("what callers sent cannot steer the terminal or reverse its text", () => {

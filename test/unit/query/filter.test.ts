@@ -3,6 +3,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../../src/auth/principal.ts";
 import { AuditError } from "../../../src/errors.ts";
 import type { TenantId } from "../../../src/event/event.ts";
 import { Order, type QueryRequest, QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
@@ -19,7 +20,7 @@ function violations(init: MessageInitShape<typeof QueryRequestSchema>): Record<s
 
 function violationsOf(message: QueryRequest): Record<string, string> {
 	try {
-		parseSearch(message, acme);
+		parseSearch(message, acme, NOTHING_MASKED);
 		return {};
 	} catch (error) {
 		if (!(error instanceof AuditError)) throw error;
@@ -32,40 +33,46 @@ const second = (seconds: number, nanos = 0) => ({ seconds: BigInt(seconds), nano
 
 describe("a search", () => {
 	test("without filters is the tenant's newest 50 events", () => {
-		expect(parseSearch(request(), acme)).toEqual({
+		expect(parseSearch(request(), acme, NOTHING_MASKED)).toEqual({
 			tenantId: "acme",
 			newestFirst: true,
+			masked: NOTHING_MASKED,
 			pageSize: 50,
 		});
 	});
 
 	test("is of the tenant that access control resolved, whatever the request names", () => {
-		expect(parseSearch(request({ tenantId: "globex" }), acme).tenantId).toBe("acme");
+		expect(parseSearch(request({ tenantId: "globex" }), acme, NOTHING_MASKED).tenantId).toBe("acme");
 	});
 
 	test("has a page of 50 when none is asked for, of 1,000 when more is, and of what is asked for otherwise", () => {
 		const sizes = [0, 1, 1000, 1001, 2_147_483_647].map(
-			(pageSize) => parseSearch(request({ pageSize }), acme).pageSize,
+			(pageSize) => parseSearch(request({ pageSize }), acme, NOTHING_MASKED).pageSize,
 		);
 		expect(sizes).toEqual([50, 1, 1000, 1000, 1000]);
 	});
 
 	test("is newest first unless the oldest are asked for", () => {
 		const orders = [Order.UNSPECIFIED, Order.NEWEST_FIRST, Order.OLDEST_FIRST];
-		expect(orders.map((order) => parseSearch(request({ order }), acme).newestFirst)).toEqual([true, true, false]);
+		expect(orders.map((order) => parseSearch(request({ order }), acme, NOTHING_MASKED).newestFirst)).toEqual([
+			true,
+			true,
+			false,
+		]);
 	});
 
 	test("rounds its times up to the microsecond: events are at whole ones, so nothing changes sides, before 1970 too", () => {
 		const search = parseSearch(
 			request({ occurredAfter: second(-2, 1999), occurredBefore: second(1, 999_999_999) }),
 			acme,
+			NOTHING_MASKED,
 		);
 		expect([search.occurredAfter, search.occurredBefore]).toEqual([-1_999_998n, 2_000_000n]);
 	});
 
 	test("does not round its times up beyond those that can be written", () => {
 		const end = second(253_402_300_799, 999_999_999);
-		expect(parseSearch(request({ occurredBefore: end, recordedBefore: end }), acme)).toMatchObject({
+		expect(parseSearch(request({ occurredBefore: end, recordedBefore: end }), acme, NOTHING_MASKED)).toMatchObject({
 			occurredBefore: 253_402_300_799_999_999n,
 			recordedBefore: 253_402_300_799_999_999n,
 		});
@@ -73,7 +80,7 @@ describe("a search", () => {
 
 	test("takes lists as sets", () => {
 		const actions = ["user.login", "user.*", "file.read", "user.login", "*"];
-		const search = parseSearch(request({ actions, severities: [7, 2, 7] }), acme);
+		const search = parseSearch(request({ actions, severities: [7, 2, 7] }), acme, NOTHING_MASKED);
 		expect(search.actions).toEqual(["*", "file.read", "user.*", "user.login"]);
 		expect(search.severities).toEqual([2, 7]);
 	});
@@ -87,6 +94,7 @@ describe("a search", () => {
 				outcomes: [-1 as Outcome],
 			}),
 			acme,
+			NOTHING_MASKED,
 		);
 		expect(search.categories).toEqual([0, 4711]);
 		expect(search.actorTypes).toEqual([0, 77]);

@@ -2,6 +2,7 @@ import { createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { create, type DescField, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { NOTHING_MASKED } from "../../../src/auth/principal.ts";
 import { AuditError } from "../../../src/errors.ts";
 import type { EventId, Micros, TenantId } from "../../../src/event/event.ts";
 import { Order, QueryRequestSchema } from "../../../src/gen/audit/v1/audit_service_pb.ts";
@@ -18,7 +19,7 @@ const cursor: Cursor = {
 };
 
 function searchOf(filters: Filters, tenantId = "acme"): Search {
-	return parseSearch(create(QueryRequestSchema, filters), tenantId as TenantId);
+	return parseSearch(create(QueryRequestSchema, filters), tenantId as TenantId, NOTHING_MASKED);
 }
 
 const opens = (token: string, search: Search, withKey: KeyObject = key, at = now) => {
@@ -51,6 +52,7 @@ const FILTERS: Filters = {
 	requestId: "r1",
 	traceId: "t1",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1b"],
+	includeReads: true,
 	order: Order.OLDEST_FIRST,
 };
 /** For each field a token is bound to, another value. */
@@ -72,6 +74,7 @@ const CHANGES: Filters = {
 	requestId: "r2",
 	traceId: "t2",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1c"],
+	includeReads: false,
 	order: Order.NEWEST_FIRST,
 };
 

@@ -3,6 +3,13 @@ import { expect, test } from "vitest";
 import { LIMITS } from "../../../src/event/limits.ts";
 import { timestampOf } from "../../../src/event/time.ts";
 import {
+	type ApiKey,
+	ApiKeySchema,
+	ListApiKeysResponseSchema,
+	Role,
+	RotateApiKeyResponseSchema,
+} from "../../../src/gen/audit/v1/access_service_pb.ts";
+import {
 	type DeadLetter,
 	DeadLetterSchema,
 	DeadLetterState,
@@ -51,4 +58,30 @@ test("answers about dead letters are counted as what they may become", () => {
 	expect(answerBytesOf("listDeadLetters")).toBeGreaterThanOrEqual(sizeOf(ListDeadLettersResponseSchema, page));
 	// A hundred letters may each have become a batch of events, or have a hundred things wrong with them.
 	expect(answerBytesOf("redriveDeadLetters")).toBe(RPC_LIMITS.answerBytes);
+});
+
+/** As large as keys can be: each character of a name has two bytes in JSON where it is a quotation mark. */
+function key(position: number): ApiKey {
+	const time = timestampOf(1_769_860_800_123_456n as Parameters<typeof timestampOf>[0]);
+	return create(ApiKeySchema, {
+		id: "0".repeat(12),
+		identity: "0".repeat(12),
+		name: '"'.repeat(256),
+		role: Role.TENANT_ADMIN,
+		tenantIds: Array.from({ length: 100 }, (_, i) => `${position}.${i}`.padEnd(128, "t")),
+		maskedUnits: [1, 2, 3, 4, 5, 6, 7],
+		createdAt: time,
+		expiresAt: time,
+		lastUsedAt: time,
+		revokedAt: time,
+		createdBy: "p".repeat(256),
+	});
+}
+
+test("answers about keys are counted as what they may become", () => {
+	const keys = (count: number) => Array.from({ length: count }, (_, i) => key(i));
+	const page = create(ListApiKeysResponseSchema, { keys: keys(200) });
+	expect(answerBytesOf("listApiKeys")).toBeGreaterThanOrEqual(sizeOf(ListApiKeysResponseSchema, page));
+	const rotated = create(RotateApiKeyResponseSchema, { key: key(0), replaced: keys(32), secret: "s".repeat(100) });
+	expect(answerBytesOf("rotateApiKey")).toBeGreaterThanOrEqual(sizeOf(RotateApiKeyResponseSchema, rotated));
 });

@@ -14,6 +14,7 @@ const EXAMPLES: Record<string, string> = {
 	outcomes: "OUTCOME_DENIED",
 	actor_types: "ACTOR_TYPE_USER",
 	page_size: "7",
+	include_reads: "true",
 	order: "ORDER_OLDEST_FIRST",
 };
 
@@ -32,6 +33,14 @@ describe("parameters", () => {
 		expect(read("severities=SEVERITY_INFO&severities=7&actor_ids=a&actor_ids=a%2Cb")).toMatchObject({
 			input: { severities: [2, 7], actorIds: ["a", "a,b"] },
 		});
+	});
+
+	test("that are yes or no are true or false, and nothing else", () => {
+		expect(read("include_reads=true")).toMatchObject({ input: { includeReads: true } });
+		expect(read("include_reads=false")).toMatchObject({ input: { includeReads: false } });
+		for (const text of ["", "1", "yes", "True"]) {
+			expect(read(`include_reads=${text}`)).toMatchObject({ violations: [{ field: "include_reads" }] });
+		}
 	});
 
 	test("that are unknown, given twice or of the wrong form are each named", () => {

@@ -4,6 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Unit, UnitJson } from "./event_pb.ts";
+import { file_audit_v1_event } from "./event_pb.ts";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, DurationJson, Timestamp, TimestampJson } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -13,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file audit/v1/access_service.proto.
  */
 export const file_audit_v1_access_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1hdWRpdC92MS9hY2Nlc3Nfc2VydmljZS5wcm90bxIIYXVkaXQudjEi9wIKBkFwaUtleRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhwKBHJvbGUYAyABKA4yDi5hdWRpdC52MS5Sb2xlEhIKCnRlbmFudF9pZHMYBCADKAkSEwoLYWxsX3RlbmFudHMYBSABKAgSJAoMbWFza2VkX3VuaXRzGAYgAygOMg4uYXVkaXQudjEuVW5pdBIQCghpZGVudGl0eRgHIAEoCRIuCgpjcmVhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYDCABKAkilQIKE0NyZWF0ZUFwaUtleVJlcXVlc3QSGAoEbmFtZRgBIAEoCUIKukgHcgUgASiAAhIoCgRyb2xlGAIgASgOMg4uYXVkaXQudjEuUm9sZUIKukgHggEEEAEgABI8Cgp0ZW5hbnRfaWRzGAMgAygJQii6SCWSASIQZBgBIhxyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhMKC2FsbF90ZW5hbnRzGAQgASgIEjcKDG1hc2tlZF91bml0cxgFIAMoDjIOLmF1ZGl0LnYxLlVuaXRCEbpIDpIBCxgBIgeCAQQQASAAEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKFENyZWF0ZUFwaUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmF1ZGl0LnYxLkFwaUtleRIOCgZzZWNyZXQYAiABKAkilQEKEkxpc3RBcGlLZXlzUmVxdWVzdBI1Cgl0ZW5hbnRfaWQYASABKAlCIrpIH9gBAXIaMhheW0EtWmEtejAtOS5fOi1dezEsMTI4fSQSGAoQaW5jbHVkZV9pbmFjdGl2ZRgCIAEoCBIaCglwYWdlX3NpemUYAyABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgEIAEoCSJOChNMaXN0QXBpS2V5c1Jlc3BvbnNlEh4KBGtleXMYASADKAsyEC5hdWRpdC52MS5BcGlLZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqUBChNSb3RhdGVBcGlLZXlSZXF1ZXN0EiEKAmlkGAEgASgJQhW6SBJyEDIOXlswLTlhLWZdezEyfSQSOwoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgM7aAzIAEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImkKFFJvdGF0ZUFwaUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmF1ZGl0LnYxLkFwaUtleRIOCgZzZWNyZXQYAiABKAkSIgoIcmVwbGFjZWQYAyADKAsyEC5hdWRpdC52MS5BcGlLZXkiUgoTUmV2b2tlQXBpS2V5UmVxdWVzdBIhCgJpZBgBIAEoCUIVukgSchAyDl5bMC05YS1mXXsxMn0kEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMogCAiRgoUUmV2b2tlQXBpS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAuYXVkaXQudjEuQXBpS2V5Eg8KB2NoYW5nZWQYAiABKAgqjQEKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV1JJVEVSEAESDwoLUk9MRV9SRUFERVIQAhIRCg1ST0xFX0VYUE9SVEVSEAMSEAoMUk9MRV9BVURJVE9SEAQSFQoRUk9MRV9URU5BTlRfQURNSU4QBRIRCg1ST0xFX09QRVJBVE9SEAYqngEKBFVuaXQSFAoQVU5JVF9VTlNQRUNJRklFRBAAEg4KClVOSVRfQUNUT1IQARIQCgxVTklUX0NIQU5HRVMQAhIQCgxVTklUX0NPTlRFWFQQAxIUChBVTklUX0RFU0NSSVBUSU9OEAQSEQoNVU5JVF9NRVRBREFUQRAFEg8KC1VOSVRfUkVBU09OEAYSEgoOVU5JVF9SRVNPVVJDRVMQBzLSAgoNQWNjZXNzU2VydmljZRJNCgxDcmVhdGVBcGlLZXkSHS5hdWRpdC52MS5DcmVhdGVBcGlLZXlSZXF1ZXN0Gh4uYXVkaXQudjEuQ3JlYXRlQXBpS2V5UmVzcG9uc2USTwoLTGlzdEFwaUtleXMSHC5hdWRpdC52MS5MaXN0QXBpS2V5c1JlcXVlc3QaHS5hdWRpdC52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIgOQAgESTQoMUm90YXRlQXBpS2V5Eh0uYXVkaXQudjEuUm90YXRlQXBpS2V5UmVxdWVzdBoeLmF1ZGl0LnYxLlJvdGF0ZUFwaUtleVJlc3BvbnNlElIKDFJldm9rZUFwaUtleRIdLmF1ZGl0LnYxLlJldm9rZUFwaUtleVJlcXVlc3QaHi5hdWRpdC52MS5SZXZva2VBcGlLZXlSZXNwb25zZSIDkAICYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch1hdWRpdC92MS9hY2Nlc3Nfc2VydmljZS5wcm90bxIIYXVkaXQudjEi9wIKBkFwaUtleRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhwKBHJvbGUYAyABKA4yDi5hdWRpdC52MS5Sb2xlEhIKCnRlbmFudF9pZHMYBCADKAkSEwoLYWxsX3RlbmFudHMYBSABKAgSJAoMbWFza2VkX3VuaXRzGAYgAygOMg4uYXVkaXQudjEuVW5pdBIQCghpZGVudGl0eRgHIAEoCRIuCgpjcmVhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYDCABKAkilQIKE0NyZWF0ZUFwaUtleVJlcXVlc3QSGAoEbmFtZRgBIAEoCUIKukgHcgUgASiAAhIoCgRyb2xlGAIgASgOMg4uYXVkaXQudjEuUm9sZUIKukgHggEEEAEgABI8Cgp0ZW5hbnRfaWRzGAMgAygJQii6SCWSASIQZBgBIhxyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhMKC2FsbF90ZW5hbnRzGAQgASgIEjcKDG1hc2tlZF91bml0cxgFIAMoDjIOLmF1ZGl0LnYxLlVuaXRCEbpIDpIBCxgBIgeCAQQQASAAEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKFENyZWF0ZUFwaUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmF1ZGl0LnYxLkFwaUtleRIOCgZzZWNyZXQYAiABKAkilQEKEkxpc3RBcGlLZXlzUmVxdWVzdBI1Cgl0ZW5hbnRfaWQYASABKAlCIrpIH9gBAXIaMhheW0EtWmEtejAtOS5fOi1dezEsMTI4fSQSGAoQaW5jbHVkZV9pbmFjdGl2ZRgCIAEoCBIaCglwYWdlX3NpemUYAyABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgEIAEoCSJOChNMaXN0QXBpS2V5c1Jlc3BvbnNlEh4KBGtleXMYASADKAsyEC5hdWRpdC52MS5BcGlLZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqUBChNSb3RhdGVBcGlLZXlSZXF1ZXN0EiEKAmlkGAEgASgJQhW6SBJyEDIOXlswLTlhLWZdezEyfSQSOwoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgM7aAzIAEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImkKFFJvdGF0ZUFwaUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmF1ZGl0LnYxLkFwaUtleRIOCgZzZWNyZXQYAiABKAkSIgoIcmVwbGFjZWQYAyADKAsyEC5hdWRpdC52MS5BcGlLZXkiUgoTUmV2b2tlQXBpS2V5UmVxdWVzdBIhCgJpZBgBIAEoCUIVukgSchAyDl5bMC05YS1mXXsxMn0kEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMogCAiRgoUUmV2b2tlQXBpS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAuYXVkaXQudjEuQXBpS2V5Eg8KB2NoYW5nZWQYAiABKAgqjQEKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV1JJVEVSEAESDwoLUk9MRV9SRUFERVIQAhIRCg1ST0xFX0VYUE9SVEVSEAMSEAoMUk9MRV9BVURJVE9SEAQSFQoRUk9MRV9URU5BTlRfQURNSU4QBRIRCg1ST0xFX09QRVJBVE9SEAYy0gIKDUFjY2Vzc1NlcnZpY2USTQoMQ3JlYXRlQXBpS2V5Eh0uYXVkaXQudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBoeLmF1ZGl0LnYxLkNyZWF0ZUFwaUtleVJlc3BvbnNlEk8KC0xpc3RBcGlLZXlzEhwuYXVkaXQudjEuTGlzdEFwaUtleXNSZXF1ZXN0Gh0uYXVkaXQudjEuTGlzdEFwaUtleXNSZXNwb25zZSIDkAIBEk0KDFJvdGF0ZUFwaUtleRIdLmF1ZGl0LnYxLlJvdGF0ZUFwaUtleVJlcXVlc3QaHi5hdWRpdC52MS5Sb3RhdGVBcGlLZXlSZXNwb25zZRJSCgxSZXZva2VBcGlLZXkSHS5hdWRpdC52MS5SZXZva2VBcGlLZXlSZXF1ZXN0Gh4uYXVkaXQudjEuUmV2b2tlQXBpS2V5UmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An API key, without its secret.
@@ -379,7 +381,7 @@ export type ListApiKeysRequest = Message<"audit.v1.ListApiKeysRequest"> & {
   includeInactive: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -414,7 +416,7 @@ export type ListApiKeysRequestJson = {
   includeInactive?: boolean;
 
   /**
-   * How many keys at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many keys at most: 0 means 50, more than 200 means 200, negative is an error.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -783,89 +785,6 @@ export type RoleJson = "ROLE_UNSPECIFIED" | "ROLE_WRITER" | "ROLE_READER" | "ROL
  */
 export const RoleSchema: GenEnum<Role, RoleJson> = /*@__PURE__*/
   enumDesc(file_audit_v1_access_service, 0);
-
-/**
- * A part of an event that may hold personal data, and can be masked.
- *
- * @generated from enum audit.v1.Unit
- */
-export const Unit = {
-  /**
-   * Not said.
-   *
-   * @generated from enum value: UNIT_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * `actor` and `on_behalf_of`.
-   *
-   * @generated from enum value: UNIT_ACTOR = 1;
-   */
-  ACTOR: 1,
-
-  /**
-   * `changes`.
-   *
-   * @generated from enum value: UNIT_CHANGES = 2;
-   */
-  CHANGES: 2,
-
-  /**
-   * `context`.
-   *
-   * @generated from enum value: UNIT_CONTEXT = 3;
-   */
-  CONTEXT: 3,
-
-  /**
-   * `description`.
-   *
-   * @generated from enum value: UNIT_DESCRIPTION = 4;
-   */
-  DESCRIPTION: 4,
-
-  /**
-   * `metadata`.
-   *
-   * @generated from enum value: UNIT_METADATA = 5;
-   */
-  METADATA: 5,
-
-  /**
-   * `reason` and `outcome_reason`.
-   *
-   * @generated from enum value: UNIT_REASON = 6;
-   */
-  REASON: 6,
-
-  /**
-   * `primary_resource` and `related_resources`.
-   *
-   * @generated from enum value: UNIT_RESOURCES = 7;
-   */
-  RESOURCES: 7,
-} as const;
-
-/**
- * A part of an event that may hold personal data, and can be masked.
- *
- * @generated from enum audit.v1.Unit
- */
-export type Unit = (typeof Unit)[keyof typeof Unit] | UnknownEnum;
-
-/**
- * A part of an event that may hold personal data, and can be masked.
- *
- * @generated from enum audit.v1.Unit
- */
-export type UnitJson = "UNIT_UNSPECIFIED" | "UNIT_ACTOR" | "UNIT_CHANGES" | "UNIT_CONTEXT" | "UNIT_DESCRIPTION" | "UNIT_METADATA" | "UNIT_REASON" | "UNIT_RESOURCES";
-
-/**
- * Describes the enum audit.v1.Unit.
- */
-export const UnitSchema: GenEnum<Unit, UnitJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_access_service, 1);
 
 /**
  * API keys: who may call the service, and what each may do.

@@ -1269,8 +1269,10 @@ export const RedriveOutcomeSchema: GenEnum<RedriveOutcome, RedriveOutcomeJson> =
  * Dead letters: messages from NATS, or single events of a batch, that could not become events. They are kept with their
  * reason until somebody redrives or discards them, and after that with who did it and when. None is ever deleted.
  *
- * Every call needs an operator key. A key for some tenants sees the letters of those tenants; letters of no known tenant
- * are seen by keys for all tenants alone. What a key may not see does not exist for it. Errors are as in AuditService.
+ * Every call needs an operator key for which nothing is masked: letters are whole messages. A key for some tenants sees the
+ * letters of those tenants; letters of no known tenant are seen by keys for all tenants alone. What a key may
+ * not see does not exist for it. Errors are as in AuditService. That letters were listed or got is recorded in the log of each
+ * of their tenants, as a search for events is.
  *
  * @generated from service audit.v1.DeadLetterService
  */

@@ -13,7 +13,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file audit/v1/event.proto.
  */
 export const file_audit_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChRhdWRpdC92MS9ldmVudC5wcm90bxIIYXVkaXQudjEi1AgKBUV2ZW50EhcKAmlkGAEgASgJQgu6SAjYAQFyA7ABARI1Cgl0ZW5hbnRfaWQYAiABKAlCIrpIH9gBAXIaMhheW0EtWmEtejAtOS5fOi1dezEsMTI4fSQSkgEKBmFjdGlvbhgDIAEoCUKBAbpIfroBYwoPYWN0aW9uLnJlc2VydmVkEjRhY3Rpb25zIHRoYXQgYmVnaW4gd2l0aCBhdWRpdC4gYXJlIHRoZSBzZXJ2aWNlJ3Mgb3duGhohdGhpcy5zdGFydHNXaXRoKCdhdWRpdC4nKXIWMhReW2EtejAtOS5fLV17MSwxMjd9JBIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYWN0b3IYBSABKAsyDy5hdWRpdC52MS5BY3RvckIGukgDyAEBEi8KEHByaW1hcnlfcmVzb3VyY2UYBiABKAsyFS5hdWRpdC52MS5SZXNvdXJjZVJlZhIiCgdvdXRjb21lGAcgASgOMhEuYXVkaXQudjEuT3V0Y29tZRIkCghjYXRlZ29yeRgIIAEoDjISLmF1ZGl0LnYxLkNhdGVnb3J5EiQKCHNldmVyaXR5GAkgASgOMhIuYXVkaXQudjEuU2V2ZXJpdHkSMgoGc291cmNlGAogASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEikKB2NvbnRleHQYCyABKAsyGC5hdWRpdC52MS5SZXF1ZXN0Q29udGV4dBI6ChFyZWxhdGVkX3Jlc291cmNlcxgMIAMoCzIVLmF1ZGl0LnYxLlJlc291cmNlUmVmQgi6SAWSAQIQIBIkCgdjaGFuZ2VzGA0gASgLMhMuYXVkaXQudjEuQ2hhbmdlU2V0EikKCG1ldGFkYXRhGA4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIhCgtkZXNjcmlwdGlvbhgPIAEoCUIMukgJcgcogCC6AQEAEi8KDG9uX2JlaGFsZl9vZhgQIAMoCzIPLmF1ZGl0LnYxLkFjdG9yQgi6SAWSAQIQCBIkCg5vdXRjb21lX3JlYXNvbhgRIAEoCUIMukgJcgcogCC6AQEAEhwKBnJlYXNvbhgSIAEoCUIMukgJcgcogCC6AQEAEjsKD2lkZW1wb3RlbmN5X2tleRgTIAEoCUIiukgfch0ogAIyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIWCg5zY2hlbWFfdmVyc2lvbhgUIAEoDRI6Cg9yZXRlbnRpb25fY2xhc3MYFSABKAlCIbpIHnIcKCAyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIvCgtyZWNvcmRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaW50ZWdyaXR5GBcgASgLMhMuYXVkaXQudjEuSW50ZWdyaXR5IrMBCgVBY3RvchIhCgR0eXBlGAEgASgOMhMuYXVkaXQudjEuQWN0b3JUeXBlEjAKAmlkGAIgASgJQiS6SCFyHyABKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSIgoMZGlzcGxheV9uYW1lGAMgASgJQgy6SAlyByiACLoBAQASMQoFZW1haWwYBCABKAlCIrpIH3IdKMACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQixwEKC1Jlc291cmNlUmVmEjAKBHR5cGUYASABKAlCIrpIH3IdKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSMAoCaWQYAiABKAlCJLpIIXIfIAEogAIyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIiCgxkaXNwbGF5X25hbWUYAyABKAlCDLpICXIHKIAIugEBABIwCgRyb2xlGAQgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokIpgCCg5SZXF1ZXN0Q29udGV4dBIeCgppcF9hZGRyZXNzGAEgASgJQgq6SAfYAQFyAnABEiAKCnVzZXJfYWdlbnQYAiABKAlCDLpICXIHKIAgugEBABI2CgpyZXF1ZXN0X2lkGAMgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEjQKCHRyYWNlX2lkGAQgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEjYKCnNlc3Npb25faWQYBSABKAlCIrpIH3IdKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSHgoIbG9jYXRpb24YBiABKAlCDLpICXIHKIAIugEBACKnAQoJQ2hhbmdlU2V0EioKCW9sZF92YWx1ZRgBIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKgoJbmV3X3ZhbHVlGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCg5jaGFuZ2VkX2ZpZWxkcxgDIAMoCUIqukgnkgEkEOgHIh9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokIm0KCUludGVncml0eRInCgVzdGF0ZRgBIAEoDjIYLmF1ZGl0LnYxLkludGVncml0eVN0YXRlEhEKCWxlYWZfaGFzaBgCIAEoDBIWCglsb2dfaW5kZXgYAyABKANIAIgBAUIMCgpfbG9nX2luZGV4KmkKDkludGVncml0eVN0YXRlEh8KG0lOVEVHUklUWV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFklOVEVHUklUWV9TVEFURV9TVE9SRUQQARIaChZJTlRFR1JJVFlfU1RBVEVfU0VBTEVEEAIq3gEKCENhdGVnb3J5EhgKFENBVEVHT1JZX1VOU1BFQ0lGSUVEEAASEQoNQ0FURUdPUllfQVVUSBABEhMKD0NBVEVHT1JZX0FDQ0VTUxACEhEKDUNBVEVHT1JZX0RBVEEQAxITCg9DQVRFR09SWV9DT05GSUcQBBISCg5DQVRFR09SWV9BRE1JThAFEhQKEENBVEVHT1JZX0JJTExJTkcQBhIVChFDQVRFR09SWV9TRUNVUklUWRAHEhMKD0NBVEVHT1JZX1NZU1RFTRAIEhIKDkNBVEVHT1JZX09USEVSEAkquAEKCFNldmVyaXR5EhgKFFNFVkVSSVRZX1VOU1BFQ0lGSUVEEAASEgoOU0VWRVJJVFlfREVCVUcQARIRCg1TRVZFUklUWV9JTkZPEAISEwoPU0VWRVJJVFlfTk9USUNFEAMSFAoQU0VWRVJJVFlfV0FSTklORxAEEhIKDlNFVkVSSVRZX0VSUk9SEAUSFQoRU0VWRVJJVFlfQ1JJVElDQUwQBhIVChFTRVZFUklUWV9TRUNVUklUWRAHKnUKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhMKD09VVENPTUVfU1VDQ0VTUxABEhMKD09VVENPTUVfRkFJTFVSRRACEhIKDk9VVENPTUVfREVOSUVEEAMSEwoPT1VUQ09NRV9QRU5ESU5HEAQqswEKCUFjdG9yVHlwZRIaChZBQ1RPUl9UWVBFX1VOU1BFQ0lGSUVEEAASEwoPQUNUT1JfVFlQRV9VU0VSEAESFQoRQUNUT1JfVFlQRV9TWVNURU0QAhIWChJBQ1RPUl9UWVBFX1NFUlZJQ0UQAxIWChJBQ1RPUl9UWVBFX0FQSV9LRVkQBBIUChBBQ1RPUl9UWVBFX0FHRU5UEAUSGAoUQUNUT1JfVFlQRV9BTk9OWU1PVVMQBmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChRhdWRpdC92MS9ldmVudC5wcm90bxIIYXVkaXQudjEi1AgKBUV2ZW50EhcKAmlkGAEgASgJQgu6SAjYAQFyA7ABARI1Cgl0ZW5hbnRfaWQYAiABKAlCIrpIH9gBAXIaMhheW0EtWmEtejAtOS5fOi1dezEsMTI4fSQSkgEKBmFjdGlvbhgDIAEoCUKBAbpIfroBYwoPYWN0aW9uLnJlc2VydmVkEjRhY3Rpb25zIHRoYXQgYmVnaW4gd2l0aCBhdWRpdC4gYXJlIHRoZSBzZXJ2aWNlJ3Mgb3duGhohdGhpcy5zdGFydHNXaXRoKCdhdWRpdC4nKXIWMhReW2EtejAtOS5fLV17MSwxMjd9JBIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYWN0b3IYBSABKAsyDy5hdWRpdC52MS5BY3RvckIGukgDyAEBEi8KEHByaW1hcnlfcmVzb3VyY2UYBiABKAsyFS5hdWRpdC52MS5SZXNvdXJjZVJlZhIiCgdvdXRjb21lGAcgASgOMhEuYXVkaXQudjEuT3V0Y29tZRIkCghjYXRlZ29yeRgIIAEoDjISLmF1ZGl0LnYxLkNhdGVnb3J5EiQKCHNldmVyaXR5GAkgASgOMhIuYXVkaXQudjEuU2V2ZXJpdHkSMgoGc291cmNlGAogASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEikKB2NvbnRleHQYCyABKAsyGC5hdWRpdC52MS5SZXF1ZXN0Q29udGV4dBI6ChFyZWxhdGVkX3Jlc291cmNlcxgMIAMoCzIVLmF1ZGl0LnYxLlJlc291cmNlUmVmQgi6SAWSAQIQIBIkCgdjaGFuZ2VzGA0gASgLMhMuYXVkaXQudjEuQ2hhbmdlU2V0EikKCG1ldGFkYXRhGA4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIhCgtkZXNjcmlwdGlvbhgPIAEoCUIMukgJcgcogCC6AQEAEi8KDG9uX2JlaGFsZl9vZhgQIAMoCzIPLmF1ZGl0LnYxLkFjdG9yQgi6SAWSAQIQCBIkCg5vdXRjb21lX3JlYXNvbhgRIAEoCUIMukgJcgcogCC6AQEAEhwKBnJlYXNvbhgSIAEoCUIMukgJcgcogCC6AQEAEjsKD2lkZW1wb3RlbmN5X2tleRgTIAEoCUIiukgfch0ogAIyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIWCg5zY2hlbWFfdmVyc2lvbhgUIAEoDRI6Cg9yZXRlbnRpb25fY2xhc3MYFSABKAlCIbpIHnIcKCAyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIvCgtyZWNvcmRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaW50ZWdyaXR5GBcgASgLMhMuYXVkaXQudjEuSW50ZWdyaXR5IrMBCgVBY3RvchIhCgR0eXBlGAEgASgOMhMuYXVkaXQudjEuQWN0b3JUeXBlEjAKAmlkGAIgASgJQiS6SCFyHyABKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSIgoMZGlzcGxheV9uYW1lGAMgASgJQgy6SAlyByiACLoBAQASMQoFZW1haWwYBCABKAlCIrpIH3IdKMACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQixwEKC1Jlc291cmNlUmVmEjAKBHR5cGUYASABKAlCIrpIH3IdKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSMAoCaWQYAiABKAlCJLpIIXIfIAEogAIyGF5bXlx4MDAtXHgxZlx4N2YtXHg5Zl0qJBIiCgxkaXNwbGF5X25hbWUYAyABKAlCDLpICXIHKIAIugEBABIwCgRyb2xlGAQgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokIpgCCg5SZXF1ZXN0Q29udGV4dBIeCgppcF9hZGRyZXNzGAEgASgJQgq6SAfYAQFyAnABEiAKCnVzZXJfYWdlbnQYAiABKAlCDLpICXIHKIAgugEBABI2CgpyZXF1ZXN0X2lkGAMgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEjQKCHRyYWNlX2lkGAQgASgJQiK6SB9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokEjYKCnNlc3Npb25faWQYBSABKAlCIrpIH3IdKIACMhheW15ceDAwLVx4MWZceDdmLVx4OWZdKiQSHgoIbG9jYXRpb24YBiABKAlCDLpICXIHKIAIugEBACKnAQoJQ2hhbmdlU2V0EioKCW9sZF92YWx1ZRgBIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKgoJbmV3X3ZhbHVlGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCg5jaGFuZ2VkX2ZpZWxkcxgDIAMoCUIqukgnkgEkEOgHIh9yHSiAAjIYXlteXHgwMC1ceDFmXHg3Zi1ceDlmXSokItMBCglJbnRlZ3JpdHkSJwoFc3RhdGUYASABKA4yGC5hdWRpdC52MS5JbnRlZ3JpdHlTdGF0ZRIRCglsZWFmX2hhc2gYAiABKAwSFgoJbG9nX2luZGV4GAMgASgDSACIAQESKgoMbWFza2VkX3VuaXRzGAQgAygLMhQuYXVkaXQudjEuTWFza2VkVW5pdBINCgVzYWx0cxgFIAEoDBIpCgtyZWNvcmRlZF9ieRgGIAEoCzIULmF1ZGl0LnYxLlJlY29yZGVkQnlCDAoKX2xvZ19pbmRleCI+CgpNYXNrZWRVbml0EhwKBHVuaXQYASABKA4yDi5hdWRpdC52MS5Vbml0EhIKCmNvbW1pdG1lbnQYAiABKAwiKgoKUmVjb3JkZWRCeRIMCgRkb29yGAEgASgJEg4KBmtleV9pZBgCIAEoCSqeAQoEVW5pdBIUChBVTklUX1VOU1BFQ0lGSUVEEAASDgoKVU5JVF9BQ1RPUhABEhAKDFVOSVRfQ0hBTkdFUxACEhAKDFVOSVRfQ09OVEVYVBADEhQKEFVOSVRfREVTQ1JJUFRJT04QBBIRCg1VTklUX01FVEFEQVRBEAUSDwoLVU5JVF9SRUFTT04QBhISCg5VTklUX1JFU09VUkNFUxAHKmkKDkludGVncml0eVN0YXRlEh8KG0lOVEVHUklUWV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFklOVEVHUklUWV9TVEFURV9TVE9SRUQQARIaChZJTlRFR1JJVFlfU1RBVEVfU0VBTEVEEAIq3gEKCENhdGVnb3J5EhgKFENBVEVHT1JZX1VOU1BFQ0lGSUVEEAASEQoNQ0FURUdPUllfQVVUSBABEhMKD0NBVEVHT1JZX0FDQ0VTUxACEhEKDUNBVEVHT1JZX0RBVEEQAxITCg9DQVRFR09SWV9DT05GSUcQBBISCg5DQVRFR09SWV9BRE1JThAFEhQKEENBVEVHT1JZX0JJTExJTkcQBhIVChFDQVRFR09SWV9TRUNVUklUWRAHEhMKD0NBVEVHT1JZX1NZU1RFTRAIEhIKDkNBVEVHT1JZX09USEVSEAkquAEKCFNldmVyaXR5EhgKFFNFVkVSSVRZX1VOU1BFQ0lGSUVEEAASEgoOU0VWRVJJVFlfREVCVUcQARIRCg1TRVZFUklUWV9JTkZPEAISEwoPU0VWRVJJVFlfTk9USUNFEAMSFAoQU0VWRVJJVFlfV0FSTklORxAEEhIKDlNFVkVSSVRZX0VSUk9SEAUSFQoRU0VWRVJJVFlfQ1JJVElDQUwQBhIVChFTRVZFUklUWV9TRUNVUklUWRAHKnUKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhMKD09VVENPTUVfU1VDQ0VTUxABEhMKD09VVENPTUVfRkFJTFVSRRACEhIKDk9VVENPTUVfREVOSUVEEAMSEwoPT1VUQ09NRV9QRU5ESU5HEAQqswEKCUFjdG9yVHlwZRIaChZBQ1RPUl9UWVBFX1VOU1BFQ0lGSUVEEAASEwoPQUNUT1JfVFlQRV9VU0VSEAESFQoRQUNUT1JfVFlQRV9TWVNURU0QAhIWChJBQ1RPUl9UWVBFX1NFUlZJQ0UQAxIWChJBQ1RPUl9UWVBFX0FQSV9LRVkQBBIUChBBQ1RPUl9UWVBFX0FHRU5UEAUSGAoUQUNUT1JfVFlQRV9BTk9OWU1PVVMQBmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One audit record: who did what to which thing, when, from where and with what outcome.
@@ -705,7 +705,8 @@ export const ChangeSetSchema: GenMessage<ChangeSet, {jsonType: ChangeSetJson}> =
   messageDesc(file_audit_v1_event, 4);
 
 /**
- * What the tamper-evident log knows of an event.
+ * What the tamper-evident log knows of an event, and what is masked of it. With it whoever has an answer can show that it
+ * hashes to its leaf, whether or not something is masked: docs/masking.md says how, and `verifyEvent` of the client does it.
  *
  * @generated from message audit.v1.Integrity
  */
@@ -718,7 +719,7 @@ export type Integrity = Message<"audit.v1.Integrity"> & {
   state: IntegrityState;
 
   /**
-   * SHA-256 of the event's entry: 32 bytes. It commits to every field of the event.
+   * SHA-256 of the event's entry: 32 bytes. It commits to every field of the event; to `tenant_id` does the batch's manifest.
    *
    * @generated from field: bytes leaf_hash = 2;
    */
@@ -730,10 +731,34 @@ export type Integrity = Message<"audit.v1.Integrity"> & {
    * @generated from field: optional int64 log_index = 3;
    */
   logIndex?: bigint | undefined;
+
+  /**
+   * The units that the event has and the caller may not see, in the order of their numbers: their fields are absent from the
+   * event. Empty: what the event does not have it never had.
+   *
+   * @generated from field: repeated audit.v1.MaskedUnit masked_units = 4;
+   */
+  maskedUnits: MaskedUnit[];
+
+  /**
+   * The salts of the units that are shown, 16 bytes each, in the order of the units' names: actor, changes, context,
+   * description, facts, metadata, reason, resources. `facts` is every event's, and never masked.
+   *
+   * @generated from field: bytes salts = 5;
+   */
+  salts: Uint8Array;
+
+  /**
+   * Who handed the event in: a part of `facts`.
+   *
+   * @generated from field: audit.v1.RecordedBy recorded_by = 6;
+   */
+  recordedBy?: RecordedBy | undefined;
 };
 
 /**
- * What the tamper-evident log knows of an event.
+ * What the tamper-evident log knows of an event, and what is masked of it. With it whoever has an answer can show that it
+ * hashes to its leaf, whether or not something is masked: docs/masking.md says how, and `verifyEvent` of the client does it.
  *
  * @generated from message audit.v1.Integrity
  */
@@ -746,7 +771,7 @@ export type IntegrityJson = {
   state?: IntegrityStateJson;
 
   /**
-   * SHA-256 of the event's entry: 32 bytes. It commits to every field of the event.
+   * SHA-256 of the event's entry: 32 bytes. It commits to every field of the event; to `tenant_id` does the batch's manifest.
    *
    * @generated from field: bytes leaf_hash = 2;
    */
@@ -758,6 +783,29 @@ export type IntegrityJson = {
    * @generated from field: optional int64 log_index = 3;
    */
   logIndex?: string;
+
+  /**
+   * The units that the event has and the caller may not see, in the order of their numbers: their fields are absent from the
+   * event. Empty: what the event does not have it never had.
+   *
+   * @generated from field: repeated audit.v1.MaskedUnit masked_units = 4;
+   */
+  maskedUnits?: MaskedUnitJson[];
+
+  /**
+   * The salts of the units that are shown, 16 bytes each, in the order of the units' names: actor, changes, context,
+   * description, facts, metadata, reason, resources. `facts` is every event's, and never masked.
+   *
+   * @generated from field: bytes salts = 5;
+   */
+  salts?: string;
+
+  /**
+   * Who handed the event in: a part of `facts`.
+   *
+   * @generated from field: audit.v1.RecordedBy recorded_by = 6;
+   */
+  recordedBy?: RecordedByJson;
 };
 
 /**
@@ -766,6 +814,187 @@ export type IntegrityJson = {
  */
 export const IntegritySchema: GenMessage<Integrity, {jsonType: IntegrityJson}> = /*@__PURE__*/
   messageDesc(file_audit_v1_event, 5);
+
+/**
+ * A unit that is withheld, and what the log holds of it.
+ *
+ * @generated from message audit.v1.MaskedUnit
+ */
+export type MaskedUnit = Message<"audit.v1.MaskedUnit"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: audit.v1.Unit unit = 1;
+   */
+  unit: Unit;
+
+  /**
+   * Its salted SHA-256: 32 bytes. Without the salt, which is withheld too, nothing can be guessed from it.
+   *
+   * @generated from field: bytes commitment = 2;
+   */
+  commitment: Uint8Array;
+};
+
+/**
+ * A unit that is withheld, and what the log holds of it.
+ *
+ * @generated from message audit.v1.MaskedUnit
+ */
+export type MaskedUnitJson = {
+  /**
+   * Which.
+   *
+   * @generated from field: audit.v1.Unit unit = 1;
+   */
+  unit?: UnitJson;
+
+  /**
+   * Its salted SHA-256: 32 bytes. Without the salt, which is withheld too, nothing can be guessed from it.
+   *
+   * @generated from field: bytes commitment = 2;
+   */
+  commitment?: string;
+};
+
+/**
+ * Describes the message audit.v1.MaskedUnit.
+ * Use `create(MaskedUnitSchema)` to create a new message.
+ */
+export const MaskedUnitSchema: GenMessage<MaskedUnit, {jsonType: MaskedUnitJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_event, 6);
+
+/**
+ * Who handed an event in, and where.
+ *
+ * @generated from message audit.v1.RecordedBy
+ */
+export type RecordedBy = Message<"audit.v1.RecordedBy"> & {
+  /**
+   * `rpc`, `nats` or `service`: made by the service itself.
+   *
+   * @generated from field: string door = 1;
+   */
+  door: string;
+
+  /**
+   * The credential's public id; empty where there was none.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+};
+
+/**
+ * Who handed an event in, and where.
+ *
+ * @generated from message audit.v1.RecordedBy
+ */
+export type RecordedByJson = {
+  /**
+   * `rpc`, `nats` or `service`: made by the service itself.
+   *
+   * @generated from field: string door = 1;
+   */
+  door?: string;
+
+  /**
+   * The credential's public id; empty where there was none.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId?: string;
+};
+
+/**
+ * Describes the message audit.v1.RecordedBy.
+ * Use `create(RecordedBySchema)` to create a new message.
+ */
+export const RecordedBySchema: GenMessage<RecordedBy, {jsonType: RecordedByJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_event, 7);
+
+/**
+ * A part of an event that may hold personal data, and can be masked.
+ *
+ * @generated from enum audit.v1.Unit
+ */
+export const Unit = {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: UNIT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * `actor` and `on_behalf_of`.
+   *
+   * @generated from enum value: UNIT_ACTOR = 1;
+   */
+  ACTOR: 1,
+
+  /**
+   * `changes`.
+   *
+   * @generated from enum value: UNIT_CHANGES = 2;
+   */
+  CHANGES: 2,
+
+  /**
+   * `context`.
+   *
+   * @generated from enum value: UNIT_CONTEXT = 3;
+   */
+  CONTEXT: 3,
+
+  /**
+   * `description`.
+   *
+   * @generated from enum value: UNIT_DESCRIPTION = 4;
+   */
+  DESCRIPTION: 4,
+
+  /**
+   * `metadata`.
+   *
+   * @generated from enum value: UNIT_METADATA = 5;
+   */
+  METADATA: 5,
+
+  /**
+   * `reason` and `outcome_reason`.
+   *
+   * @generated from enum value: UNIT_REASON = 6;
+   */
+  REASON: 6,
+
+  /**
+   * `primary_resource` and `related_resources`.
+   *
+   * @generated from enum value: UNIT_RESOURCES = 7;
+   */
+  RESOURCES: 7,
+} as const;
+
+/**
+ * A part of an event that may hold personal data, and can be masked.
+ *
+ * @generated from enum audit.v1.Unit
+ */
+export type Unit = (typeof Unit)[keyof typeof Unit] | UnknownEnum;
+
+/**
+ * A part of an event that may hold personal data, and can be masked.
+ *
+ * @generated from enum audit.v1.Unit
+ */
+export type UnitJson = "UNIT_UNSPECIFIED" | "UNIT_ACTOR" | "UNIT_CHANGES" | "UNIT_CONTEXT" | "UNIT_DESCRIPTION" | "UNIT_METADATA" | "UNIT_REASON" | "UNIT_RESOURCES";
+
+/**
+ * Describes the enum audit.v1.Unit.
+ */
+export const UnitSchema: GenEnum<Unit, UnitJson> = /*@__PURE__*/
+  enumDesc(file_audit_v1_event, 0);
 
 /**
  * How far an event got in the tamper-evident log.
@@ -813,7 +1042,7 @@ export type IntegrityStateJson = "INTEGRITY_STATE_UNSPECIFIED" | "INTEGRITY_STAT
  * Describes the enum audit.v1.IntegrityState.
  */
 export const IntegrityStateSchema: GenEnum<IntegrityState, IntegrityStateJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_event, 0);
+  enumDesc(file_audit_v1_event, 1);
 
 /**
  * What kind of event it is. Numbers unknown to this version are kept as they are.
@@ -910,7 +1139,7 @@ export type CategoryJson = "CATEGORY_UNSPECIFIED" | "CATEGORY_AUTH" | "CATEGORY_
  * Describes the enum audit.v1.Category.
  */
 export const CategorySchema: GenEnum<Category, CategoryJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_event, 1);
+  enumDesc(file_audit_v1_event, 2);
 
 /**
  * How much attention an event deserves. Numbers unknown to this version are kept as they are.
@@ -993,7 +1222,7 @@ export type SeverityJson = "SEVERITY_UNSPECIFIED" | "SEVERITY_DEBUG" | "SEVERITY
  * Describes the enum audit.v1.Severity.
  */
 export const SeveritySchema: GenEnum<Severity, SeverityJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_event, 2);
+  enumDesc(file_audit_v1_event, 3);
 
 /**
  * How it ended. Numbers unknown to this version are kept as they are.
@@ -1055,7 +1284,7 @@ export type OutcomeJson = "OUTCOME_UNSPECIFIED" | "OUTCOME_SUCCESS" | "OUTCOME_F
  * Describes the enum audit.v1.Outcome.
  */
 export const OutcomeSchema: GenEnum<Outcome, OutcomeJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_event, 3);
+  enumDesc(file_audit_v1_event, 4);
 
 /**
  * What an actor is. Numbers unknown to this version are kept as they are.
@@ -1131,5 +1360,5 @@ export type ActorTypeJson = "ACTOR_TYPE_UNSPECIFIED" | "ACTOR_TYPE_USER" | "ACTO
  * Describes the enum audit.v1.ActorType.
  */
 export const ActorTypeSchema: GenEnum<ActorType, ActorTypeJson> = /*@__PURE__*/
-  enumDesc(file_audit_v1_event, 4);
+  enumDesc(file_audit_v1_event, 5);
 
