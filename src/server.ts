@@ -50,11 +50,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
 		const schema = new SchemaVersion(db);
-		await schema.require().catch((error: unknown) => {
-			// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
-			if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
-			logger.warn({ err: error.cause }, "the database is away; waiting for it");
-		});
+		await requireSchema(schema, logger);
 		// Asked for the log's sake; while the database is away, the first write asks.
 		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
@@ -118,6 +114,14 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		await closer.close();
 		throw error;
 	}
+}
+
+/** A database that is away comes back, and is asked then; one that needs a person is told to that person now. */
+async function requireSchema(schema: SchemaVersion, logger: Logger): Promise<void> {
+	await schema.require().catch((error: unknown) => {
+		if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
+		logger.warn({ err: error.cause }, "the database is away; waiting for it");
+	});
 }
 
 /** Ready while writes can commit; what else is amiss is named, but does not turn callers away. */
