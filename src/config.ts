@@ -8,6 +8,7 @@ import {
 	readNatsUrl,
 } from "./nats-access.ts";
 import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
+import { type RateSettings, readRates } from "./rate-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -44,18 +45,6 @@ export interface Config {
 	readonly corsOrigins: readonly string[];
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
-}
-
-/** A second, in one process; Infinity: no limit. */
-export interface RateSettings {
-	/** Events brought, and bytes of the requests that bring them, as they are sent: before decompression. */
-	readonly keyEvents: number;
-	readonly keyBytes: number;
-	/** By all keys together. */
-	readonly tenantEvents: number;
-	readonly tenantBytes: number;
-	/** Searches and reads of one event. */
-	readonly keyReads: number;
 }
 
 export interface Port {
@@ -211,7 +200,6 @@ export function processEnvironment(): Environment {
 /** Reads the settings from an environment. Throws one Error that names every problem at once. */
 export function loadConfig(env: Environment): Config {
 	const { read, problems } = reader(env);
-	const rate = (name: SettingName) => read<number>(name) ?? Number.POSITIVE_INFINITY;
 	const config = {
 		databaseUrl: read<string>("DATABASE_URL") as string,
 		nats: readNats(read, problems),
@@ -227,13 +215,7 @@ export function loadConfig(env: Environment): Config {
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
 			keyStreams: read<number>("AUDIT_KEY_STREAMS") as number,
 			tenantStreams: read<number>("AUDIT_TENANT_STREAMS") as number,
-			rates: {
-				keyEvents: rate("AUDIT_KEY_EVENTS_PER_SECOND"),
-				keyBytes: rate("AUDIT_KEY_BYTES_PER_SECOND"),
-				tenantEvents: rate("AUDIT_TENANT_EVENTS_PER_SECOND"),
-				tenantBytes: rate("AUDIT_TENANT_BYTES_PER_SECOND"),
-				keyReads: rate("AUDIT_KEY_READS_PER_SECOND"),
-			},
+			rates: readRates(read),
 			drainMs: read<number>("AUDIT_DRAIN_MS") as number,
 			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		},

@@ -1,7 +1,7 @@
 import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
-import type { RateSettings } from "../config.ts";
 import { AuditError } from "../errors.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
+import type { RateSettings } from "../rate-settings.ts";
 import { type Call, principalOf } from "./call.ts";
 import { Rate } from "./rate.ts";
 
