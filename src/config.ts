@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { JWT_SETTINGS, type JwtSettings, readJwtSettings } from "./auth/jwt-settings.ts";
 import {
 	contradictionsIn,
 	type NatsAccess,
@@ -8,7 +9,8 @@ import {
 	readNatsUrl,
 } from "./nats-access.ts";
 import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
-import { type RateSettings, readRates } from "./rate-settings.ts";
+import { RATE_SETTINGS, type RateSettings, readRates } from "./rate-settings.ts";
+import { readTlsSettings, TLS_SETTINGS, type TlsSettings } from "./rpc/tls-settings.ts";
 
 /** The service's settings, checked and complete. */
 export interface Config {
@@ -25,6 +27,10 @@ export interface Config {
 	readonly secret: string;
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
+	/** What tokens are believed; undefined: none. */
+	readonly jwt: JwtSettings | undefined;
+	/** How the ports are encrypted; undefined: not at all. */
+	readonly tls: TlsSettings | undefined;
 	readonly limits: {
 		/** The most connections at one time, and the most of one address. */
 		readonly connections: number;
@@ -122,6 +128,8 @@ export const SETTINGS = {
 		fallback: "false",
 		parse: parseBoolean,
 	},
+	...JWT_SETTINGS,
+	...TLS_SETTINGS,
 	AUDIT_MAX_CONNECTIONS: {
 		doc: "The most connections at one time, on both ports together. One more is closed at once.",
 		fallback: "2000",
@@ -132,31 +140,7 @@ export const SETTINGS = {
 		fallback: "1000",
 		parse: parseCount(1, 1_000_000),
 	},
-	AUDIT_KEY_EVENTS_PER_SECOND: {
-		doc: "The most events one key may bring over RPC and REST; without it, none: what is much differs from one deployment to the next. Each process counts by itself; what comes by NATS is not counted. Like the limits below it lets two seconds' worth pass at once, refuses a call whole, and says when to try again. A batch of more than that passes when nothing came before it, and is paid back.",
-		optional: true,
-		parse: parseCount(1, 1_000_000_000),
-	},
-	AUDIT_TENANT_EVENTS_PER_SECOND: {
-		doc: "The same for the events of one tenant, whichever keys bring them.",
-		optional: true,
-		parse: parseCount(1, 1_000_000_000),
-	},
-	AUDIT_KEY_BYTES_PER_SECOND: {
-		doc: "The most bytes of requests with events that one key may send, counted as they are sent: before decompression.",
-		optional: true,
-		parse: parseCount(1, 1_000_000_000_000),
-	},
-	AUDIT_TENANT_BYTES_PER_SECOND: {
-		doc: "The same for one tenant, whichever keys send them. A batch's bytes are shared by its tenants according to their events.",
-		optional: true,
-		parse: parseCount(1, 1_000_000_000_000),
-	},
-	AUDIT_KEY_READS_PER_SECOND: {
-		doc: "The most searches and reads of single events of one key.",
-		optional: true,
-		parse: parseCount(1, 1_000_000_000),
-	},
+	...RATE_SETTINGS,
 	AUDIT_KEY_STREAMS: {
 		doc: "The most streams one key may have open at one time, in each process.",
 		fallback: "100",
@@ -210,6 +194,8 @@ export function loadConfig(env: Environment): Config {
 		logLevel: read<string>("LOG_LEVEL") as string,
 		secret: read<string>("AUDIT_SECRET") as string,
 		autoCreateTenants: read<boolean>("AUDIT_AUTO_CREATE_TENANTS") as boolean,
+		jwt: readJwtSettings(read, problems),
+		tls: readTlsSettings(read, problems),
 		limits: {
 			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
@@ -289,6 +275,22 @@ export interface ShownSetting {
 
 /** Every setting there is, as `loadConfig` would read it. */
 export function showSettings(env: Environment): ShownSetting[] {
+	const together = problemsTogether(env);
+	const problemWith = (name: string) => together.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+	return showEach(env).map((shown) => ({ ...shown, problem: shown.problem ?? problemWith(shown.name) }));
+}
+
+/** What is wrong with all of them together, a line for each thing. */
+function problemsTogether(env: Environment): string[] {
+	try {
+		loadConfig(env);
+		return [];
+	} catch (error) {
+		return (error as Error).message.split("\n").map((line) => line.trim());
+	}
+}
+
+function showEach(env: Environment): ShownSetting[] {
 	return Object.keys(SETTINGS).map((key) => {
 		const name = key as SettingName;
 		const setting: Setting<unknown> = SETTINGS[name];

@@ -59,3 +59,10 @@ export function invalidArgument(violations: Violation[], reason = "INVALID_EVENT
 export function tenantNotFound(): AuditError {
 	return new AuditError("not_found", "no such tenant for this key", { reason: "TENANT_NOT_FOUND" });
 }
+
+/** For whoever may see the tenant: nothing is written to it, and only operators read it. */
+export function tenantDisabled(): AuditError {
+	return new AuditError("permission_denied", "the tenant is disabled; an operator may enable it", {
+		reason: "TENANT_DISABLED",
+	});
+}

@@ -32,6 +32,7 @@ const commandLine: CommandLine = {
 	stderr: process.stderr,
 	exitCode: 0,
 	untilStopped: stopOnSignals(),
+	onHangUp: (listener) => void process.on("SIGHUP", listener),
 };
 const exitCode = await runCommandLine(process.argv.slice(2), commandLine);
 await flushed(process.stdout);

@@ -10,7 +10,36 @@ export interface RateSettings {
 	readonly keyReads: number;
 }
 
-type RateName = `AUDIT_${"KEY" | "TENANT"}_${"EVENTS" | "BYTES"}_PER_SECOND` | "AUDIT_KEY_READS_PER_SECOND";
+/** Each a number of things per second; not given: no limit. */
+export const RATE_SETTINGS = {
+	AUDIT_KEY_EVENTS_PER_SECOND: {
+		doc: "The most events one key may bring over RPC and REST; without it, none: what is much differs from one deployment to the next. Each process counts by itself; what comes by NATS is not counted. Like the limits below it lets two seconds' worth pass at once, refuses a call whole, and says when to try again. A batch of more than that passes when nothing came before it, and is paid back.",
+		optional: true,
+		parse: parseRate,
+	},
+	AUDIT_TENANT_EVENTS_PER_SECOND: {
+		doc: "The same for the events of one tenant, whichever keys bring them.",
+		optional: true,
+		parse: parseRate,
+	},
+	AUDIT_KEY_BYTES_PER_SECOND: {
+		doc: "The most bytes of requests with events that one key may send, counted as they are sent: before decompression.",
+		optional: true,
+		parse: parseRate,
+	},
+	AUDIT_TENANT_BYTES_PER_SECOND: {
+		doc: "The same for one tenant, whichever keys send them. A batch's bytes are shared by its tenants according to their events.",
+		optional: true,
+		parse: parseRate,
+	},
+	AUDIT_KEY_READS_PER_SECOND: {
+		doc: "The most searches and reads of single events of one key.",
+		optional: true,
+		parse: parseRate,
+	},
+} as const;
+
+type RateName = keyof typeof RATE_SETTINGS;
 
 /** @param read one setting by its name; undefined if it is not given */
 export function readRates(read: (name: RateName) => number | undefined): RateSettings {
@@ -22,4 +51,10 @@ export function readRates(read: (name: RateName) => number | undefined): RateSet
 		tenantBytes: rate("AUDIT_TENANT_BYTES_PER_SECOND"),
 		keyReads: rate("AUDIT_KEY_READS_PER_SECOND"),
 	};
+}
+
+function parseRate(text: string): number {
+	const rate = Number(text);
+	if (!/^\d{1,12}$/.test(text) || rate < 1) throw new Error("must be a whole number from 1 to 999999999999");
+	return rate;
 }

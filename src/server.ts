@@ -1,7 +1,9 @@
 import { ApiKeyVerifier, findApiKeyIn } from "./auth/api-key-verifier.ts";
 import { Authenticator } from "./auth/authenticator.ts";
+import { type BelieveTokensOptions, believeTokens } from "./auth/believe-tokens.ts";
 import { KeyChanges } from "./auth/key-changes.ts";
 import { LastUses, writeUsesTo } from "./auth/last-uses.ts";
+import { CertificateVerifier } from "./auth/mtls.ts";
 import { deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
@@ -16,10 +18,13 @@ import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
+import { TenantQuery } from "./query/tenants.ts";
 import { listen } from "./rpc/listen.ts";
+import { type OpenTls, openTls } from "./rpc/open-tls.ts";
 import { Appender } from "./storage/append.ts";
 import type { ChainHead } from "./storage/batch.ts";
 import { type Database, openDatabase } from "./storage/db.ts";
+import { DISABLED_ASKED_MS } from "./storage/disabled-tenants.ts";
 import { Partitions } from "./storage/partitions.ts";
 import { SchemaVersion } from "./storage/schema-version.ts";
 import { ServiceLog } from "./storage/service-log.ts";
@@ -32,6 +37,8 @@ export interface RunningServer {
 	readonly grpcUrl: string;
 	/** The NATS door, if it is configured. */
 	readonly natsDoor: NatsDoor | undefined;
+	/** Looks at once whether files that are read again have changed. */
+	reload(): void;
 	/** Drains: the doors close, what was accepted is decided, then the connections end. */
 	close(): Promise<void>;
 }
@@ -49,15 +56,13 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const telemetry = new Telemetry();
 		const keys = deriveKeys(config.secret);
 		const db = closer.add(openDatabase({ databaseUrl: config.databaseUrl, keys, logger }), (d) => d.close());
-		const schema = new SchemaVersion(db);
-		await requireSchema(schema, logger);
+		const schema = await checkSchema(db, logger);
 		// Asked for the log's sake; while the database is away, the first write asks.
 		void db.canCopy(db.writer).catch(() => {});
 		const partitions = new Partitions(db);
-		closer.add(
-			startLoop("partitions", PARTITION_CHECK_MS, logger, () => partitions.ensureAhead(new Date())),
-			(loop) => loop.close(),
-		);
+		const repeat = (name: string, everyMs: number, job: () => Promise<void>) =>
+			closer.add(startLoop(name, everyMs, logger, job), (loop) => loop.close());
+		repeat("partitions", PARTITION_CHECK_MS, () => partitions.ensureAhead(new Date()));
 
 		let natsDoor: NatsDoor | undefined;
 		const onAppended = (head: ChainHead) => {
@@ -71,11 +76,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const hashing = { manifestKey: keys.manifests, contentMacKey: keys.contentMacs };
 		const log = new ServiceLog({ db, partitions, ...hashing, onAppended: onAppendedByService });
 		const tenants = new Tenants({ db, log });
+		repeat("disabled tenants", DISABLED_ASKED_MS, () => tenants.disabled.refresh());
 		const reads = closer.add(new ReadLog({ log, logger }), (r) => r.close());
-		closer.add(
-			startLoop("read summaries", TELL_EVERY_MS, logger, () => reads.tellDue()),
-			(loop) => loop.close(),
-		);
+		repeat("read summaries", TELL_EVERY_MS, () => reads.tellDue());
 		const appender = new Appender({ db, tenants, partitions, ...hashing, logger, onAppended });
 		const ingest = closer.add(
 			new Ingest({
@@ -94,10 +97,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		const query = new Query({ db, pageTokenKey: keys.pageTokens });
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
+		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
-		const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
-		const verifier = new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId));
-		const authenticator = new Authenticator({ apiKeys: verifier });
+		const tools = { keys, logger, telemetry, closer };
+		const tls = await openTls(config, tools);
+		const authenticator = openAuthenticator(config, { db, ...tools, identities: tls.identities });
 
 		if (config.nats !== undefined) {
 			natsDoor = closer.add(new NatsDoor({ ...config.nats, ingest, logger }), (door) => door.close());
@@ -106,21 +110,40 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const access = { keyChanges, keyQuery, tenants };
-		const services = { ingest, query, reads, letters, redriver, access, authenticator, readiness, telemetry, logger };
-		const doors = closer.add(await listen({ ...config, ...services }), (l) => l.close());
-		logger.info({ http_url: doors.httpUrl, grpc_url: doors.grpcUrl }, "listening");
-		return { httpUrl: doors.httpUrl, grpcUrl: doors.grpcUrl, natsDoor, close: () => closer.close() };
+		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
+		const services = { ...calls, authenticator, readiness, telemetry, logger };
+		const { httpUrl, grpcUrl } = closer.add(await listen({ ...config, tls: tls.files, ...services }), (doors) =>
+			doors.close(),
+		);
+		logger.info({ http_url: httpUrl, grpc_url: grpcUrl }, "listening");
+		return { httpUrl, grpcUrl, natsDoor, reload: () => tls.reload(), close: () => closer.close() };
 	} catch (error) {
 		await closer.close();
 		throw error;
 	}
 }
 
-/** A database that is away comes back, and is asked then; one that needs a person is told to that person now. */
-async function requireSchema(schema: SchemaVersion, logger: Logger): Promise<void> {
+async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion> {
+	const schema = new SchemaVersion(db);
 	await schema.require().catch((error: unknown) => {
+		// A database that is away comes back, and is asked then; one that needs a person is told to that person now.
 		if (!(error instanceof AuditError) || error.code !== "unavailable") throw error;
 		logger.warn({ err: error.cause }, "the database is away; waiting for it");
+	});
+	return schema;
+}
+
+/** Who may be known, and how: by key always, by token and certificate if there are settings for it. */
+function openAuthenticator(
+	{ jwt }: Config,
+	{ db, identities, ...tools }: BelieveTokensOptions & { db: Database; identities: OpenTls["identities"] },
+): Authenticator {
+	const { keys, logger, closer } = tools;
+	const lastUses = closer.add(new LastUses({ write: writeUsesTo(db.writer), logger }), (uses) => uses.close());
+	return new Authenticator({
+		apiKeys: new ApiKeyVerifier(findApiKeyIn(db.keys), keys, (keyId) => lastUses.note(keyId)),
+		tokens: believeTokens(jwt, tools),
+		certificates: identities && new CertificateVerifier(identities, keys),
 	});
 }
 

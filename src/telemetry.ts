@@ -105,6 +105,16 @@ export const METRICS = {
 		help: "Bytes of requests being read or handled. Above 64 MiB callers are turned away.",
 	},
 	audit_connections: { type: "gauge", labels: { port: ["http", "grpc"] }, help: "Open connections." },
+	audit_token_keys_age_seconds: {
+		type: "gauge",
+		labels: {},
+		help: "How long ago the keys that tokens (JWT) are checked with were fetched: normally less than 300. Above 86,400 no token is believed. Absent without AUDIT_JWT_JWKS_URL, and while there are none.",
+	},
+	audit_tls_certificate_expires_seconds: {
+		type: "gauge",
+		labels: {},
+		help: "For how long the certificate that is served is still good; below 0 it is not. Absent without TLS_CERT_FILE.",
+	},
 	audit_build_info: {
 		type: "gauge",
 		labels: { version: "word", node: "word", postgres: "word", nats: "word" },

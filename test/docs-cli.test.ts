@@ -10,7 +10,7 @@ import { REDRIVEN } from "../src/cli/dead-letters/redrive.ts";
 import { EVENTS } from "../src/cli/event-listing.ts";
 import { KEYS } from "../src/cli/key/list.ts";
 import { FORMATS } from "../src/cli/output/listing.ts";
-import { TENANTS } from "../src/cli/tenant.ts";
+import { TENANTS } from "../src/cli/tenant/list.ts";
 import { everyCommand } from "./support/command-tree.ts";
 import { runCli } from "./support/run-cli.ts";
 

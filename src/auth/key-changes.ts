@@ -66,7 +66,9 @@ export interface RotatedKey extends MadeKey {
 /** Enough for every rotation that is not a mistake; it bounds what an answer to the next one holds. */
 const WORKING_KEYS = 32;
 
-type Change<T> = { readonly result: T; readonly notice?: KeyNotice } | { readonly refusal: AuditError };
+type Change<T> =
+	/** `isDone`: by the first try, whose events are stored, too. */
+	{ readonly result: T; readonly notice?: KeyNotice; readonly isDone?: boolean } | { readonly refusal: AuditError };
 
 /**
  * Makes, rotates and revokes API keys, each in one transaction with the events that tell of it. Rows of keys are never
@@ -98,7 +100,8 @@ export class KeyChanges {
 			});
 			if (createdAt === undefined) {
 				const [found] = isSecondTry ? await lockKeys(client, key.id) : [];
-				return { result: found };
+				if (!found) return { result: undefined };
+				return { result: found, notice: { what: "created", key: found, actor: clerk.actor }, isDone: true };
 			}
 			const info = { ...NEVER_USED, ...asked, id: key.id, identity: key.id, createdAt, createdBy: clerk.id };
 			return { result: info, notice: { what: "created", key: info, actor: clerk.actor } };
@@ -127,8 +130,10 @@ export class KeyChanges {
 			if (old instanceof AuditError) return { refusal: old };
 			const others = all.filter((each) => each.id !== next.id && isWorking(each, now));
 			const done = all.find((each) => each.id === next.id);
-			// The first try had made it after all.
-			if (done) return { result: { key: done, replaced: others } };
+			if (done) {
+				const notice = { what: "rotated", key: done, actor: clerk.actor } as const;
+				return { result: { key: done, replaced: others }, notice, isDone: true };
+			}
 			const refusal = refusalOfRotation(old, now, overlapMs > 0 ? others.length : 0);
 			if (refusal) return { refusal };
 			const hash = hashSecret(this.#options.keys, next);
@@ -153,7 +158,12 @@ export class KeyChanges {
 		return this.#change(async (client, isSecondTry) => {
 			const key = findSeen(await lockKeys(client, id), id, clerk);
 			if (key instanceof AuditError) return { refusal: key };
-			if (key.revokedAt !== undefined) return { result: { key, changed: isSecondTry } };
+			if (key.revokedAt !== undefined) {
+				const result = { key, changed: isSecondTry };
+				return isSecondTry
+					? { result, notice: { what: "revoked", key, actor: clerk.actor }, isDone: true }
+					: { result };
+			}
 			const { rows } = await client.query<{ revoked_us: string }>(
 				`SELECT ${microsSql("revoked")} AS revoked_us FROM audit.revoke_api_key($1) AS revoked`,
 				[id],
@@ -172,7 +182,8 @@ export class KeyChanges {
 		const attempt = (isSecondTry: boolean) => {
 			return this.#options.log.change(async (client) => {
 				const change = await work(client, isSecondTry);
-				const told: readonly Told[] = "notice" in change && change.notice ? keyNotices(change.notice) : [];
+				const isNew = "notice" in change && change.notice && !change.isDone;
+				const told: readonly Told[] = isNew ? keyNotices(change.notice) : [];
 				return { result: change, told };
 			});
 		};

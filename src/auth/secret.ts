@@ -14,6 +14,8 @@ export interface DerivedKeys {
 	readonly apiKeys: KeyObject;
 	/** Makes the API keys of `make run`'s demo tenants, the same at every start. */
 	readonly demoKeys: KeyObject;
+	/** Makes the ids of callers who are known by a name of others' making (JWT, mTLS). */
+	readonly identities: KeyObject;
 	/** Makes the passwords of the service's database roles. */
 	readonly databaseRoles: KeyObject;
 }
@@ -30,6 +32,7 @@ export function deriveKeys(secret: string): DerivedKeys {
 		manifests: derive("manifests"),
 		apiKeys: derive("api-keys"),
 		demoKeys: derive("demo-keys"),
+		identities: derive("identities"),
 		databaseRoles: derive("database-roles"),
 	};
 }

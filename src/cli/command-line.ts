@@ -22,6 +22,8 @@ export interface CommandLine {
 	 * first signal ends the process.
 	 */
 	untilStopped(): Promise<void>;
+	/** Calls the listener at each SIGHUP, which would end the process otherwise. */
+	onHangUp?(listener: () => void): void;
 }
 
 /** A stream that may be a terminal. */

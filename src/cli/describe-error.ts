@@ -54,6 +54,7 @@ const BY_REASON: Record<string, string> = {
 	TENANT_NOT_FOUND: "`auditlog tenant list` shows the tenants there are; `auditlog tenant create <id>` makes one.",
 	KEY_NOT_FOUND: "`auditlog key list` shows the keys there are.",
 	GRANT_NOT_PERMITTED: "Nobody gives more than he has: use an operator's key, or one that is good for more tenants.",
+	TENANT_DISABLED: "Nothing is lost: `auditlog tenant enable <id>` opens its log again, which takes an operator.",
 	EVENT_NOT_FOUND: "Ids are looked up within one tenant: is --tenant right? What came by NATS is there a moment later.",
 	OTHER_SECRET: "AUDIT_SECRET must be the one this database has been used with from the start.",
 };

@@ -41,7 +41,11 @@ const COMMANDS: Record<string, CommandEntry> = {
 		group: "events",
 		load: async () => (await import("./verify.ts")).verify,
 	},
-	tenant: { summary: "make and list tenants", group: "access", load: async () => (await import("./tenant.ts")).tenant },
+	tenant: {
+		summary: "make, list, rename, disable and enable tenants",
+		group: "access",
+		load: async () => (await import("./tenant.ts")).tenant,
+	},
 	key: {
 		summary: "make, list, rotate and revoke API keys",
 		group: "access",

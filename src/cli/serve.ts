@@ -12,13 +12,14 @@ export function serve(command: Command, commandLine: CommandLine): void {
 		.addHelpText("after", settingsHelp())
 		.addHelpText(
 			"after",
-			"\nSIGINT or SIGTERM: tells callers to go elsewhere, finishes their calls, exits 0. A second one: exits 1.",
+			"\nSIGINT or SIGTERM: tells callers to go elsewhere, finishes their calls, exits 0. A second one: exits 1.\nSIGHUP: reads the files of TLS again.",
 		)
 		.action(async () => {
 			const stopped = commandLine.untilStopped();
 			const config = readSettings(commandLine.env);
 			const logger = createLogger(config.logLevel);
 			const server = await startServer(config, logger);
+			if (config.tls) commandLine.onHangUp?.(() => server.reload());
 			await stopped;
 			logger.info("stopping");
 			await server.close();

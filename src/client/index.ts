@@ -3,6 +3,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { AccessService } from "../gen/audit/v1/access_service_pb.ts";
 import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
 import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
+import { TenantService } from "../gen/audit/v1/tenant_service_pb.ts";
 import { retry } from "./retry.ts";
 
 export { AuditError, type ErrorCode, type Violation } from "../errors.ts";
@@ -10,6 +11,7 @@ export * from "../gen/audit/v1/access_service_pb.ts";
 export * from "../gen/audit/v1/audit_service_pb.ts";
 export * from "../gen/audit/v1/dead_letter_service_pb.ts";
 export * from "../gen/audit/v1/event_pb.ts";
+export * from "../gen/audit/v1/tenant_service_pb.ts";
 export { toAuditError } from "./errors.ts";
 export { retry } from "./retry.ts";
 export { type EventCheck, verifyEvent } from "./verify-event.ts";
@@ -22,6 +24,8 @@ export type DeadLetterClient = Client<typeof DeadLetterService>;
 
 /** Makes, lists, rotates and revokes API keys. Needs a tenant admin's or an operator's key. */
 export type AccessClient = Client<typeof AccessService>;
+/** Makes, lists, renames, disables and enables tenants. Needs an operator key; of its own tenants a tenant admin's will do to list and rename. */
+export type TenantClient = Client<typeof TenantService>;
 
 export interface AuditClientOptions {
 	/** Where the service listens: `http://host:8080` or `http://host:50051`; `https:` for TLS. */
@@ -61,6 +65,11 @@ export function createDeadLetterClient(options: AuditClientOptions): DeadLetterC
  */
 export function createAccessClient(options: AuditClientOptions): AccessClient {
 	return createClient(AccessService, options.transport ?? nodeTransport(options));
+}
+
+/** A client for tenants. What is said of `createAuditClient` holds for it. */
+export function createTenantClient(options: AuditClientOptions): TenantClient {
+	return createClient(TenantService, options.transport ?? nodeTransport(options));
 }
 
 function nodeTransport({ url, key, timeoutMs = 30_000, attempts }: AuditClientOptions): Transport {

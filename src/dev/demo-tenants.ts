@@ -43,7 +43,7 @@ export async function seedDemoTenants(databaseUrl: string, secret: string, logge
 			return formatApiKey(key);
 		};
 		const seed = async ({ id, name }: { id: TenantId; name: string }): Promise<DemoTenant> => {
-			await tenants.create(id, name);
+			await tenants.ensure(id, name);
 			const writerKey = await makeKey(`${name} writer`, "writer", new Set([id]));
 			return { id, name, writerKey, readerKey: await makeKey(`${name} reader`, "reader", new Set([id])) };
 		};

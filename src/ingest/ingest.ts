@@ -1,8 +1,9 @@
 import type { KeyObject } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { AuditError, invalidArgument, tenantNotFound } from "../errors.ts";
+import type { actorOf } from "../auth/principal-actor.ts";
+import { AuditError, invalidArgument, tenantDisabled, tenantNotFound } from "../errors.ts";
 import { type Admission, type Admitted, admit, isTenantId } from "../event/admit.ts";
-import type { AppendedEvent, AuditEvent, Door, EventInput, TenantId } from "../event/event.ts";
+import type { AppendedEvent, Door, EventInput, TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
@@ -11,6 +12,7 @@ import { type Appended, refusalOf, type Write } from "../storage/append.ts";
 import type { DeadLetter, Origin, Refusal } from "../storage/dead-letters.ts";
 import type { Outcome } from "../storage/insert.ts";
 import { type EventRow, prepareRow } from "../storage/row.ts";
+import type { TenantOrigin } from "../storage/tenant-events.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { inSpan, type Trace } from "../trace.ts";
 import { Batcher } from "./batcher.ts";
@@ -25,6 +27,8 @@ export interface Writer {
 	/** The tenant an event need not name. */
 	readonly boundTenant: TenantId | undefined;
 	readonly mayWrite: (tenantId: TenantId) => boolean;
+	/** Who that is, as an event's actor: told of where a tenant is made by being written to. */
+	readonly actor?: ReturnType<typeof actorOf>;
 	/** Of the call they come with. */
 	readonly trace?: Trace;
 }
@@ -51,7 +55,8 @@ export interface IngestOptions {
 	readonly append: (writes: readonly Write[]) => Promise<PromiseSettledResult<Appended>[]>;
 	readonly tenants: {
 		exists(tenantId: TenantId): Promise<boolean>;
-		create(tenantId: TenantId, name: string): Promise<void>;
+		ensure(tenantId: TenantId, name: string, origin: TenantOrigin): Promise<void>;
+		isDisabled(tenantId: TenantId): Promise<boolean>;
 	};
 	/** Whether the first write to an unknown tenant creates it. */
 	readonly autoCreateTenants: boolean;
@@ -104,9 +109,12 @@ export class Ingest {
 			this.#prepareAll(
 				inputs.map((input) => ({ input })),
 				() => admission,
-				writer.mayWrite,
-				// All or none: nothing is done, not even a tenant made, before every event is admitted.
-				atomic ? { onAdmitted: refuseAll } : {},
+				{
+					mayWrite: writer.mayWrite,
+					originOf: () => ({ madeBy: "first write", actor: writer.actor }),
+					// All or none: nothing is done, not even a tenant made, before every event is admitted.
+					...(atomic && { onAdmitted: refuseAll }),
+				},
 			),
 		);
 		const refusal = prepared.find((item) => item instanceof AuditError);
@@ -184,12 +192,11 @@ export class Ingest {
 			}
 			return { origin: letterOrigin, candidate: candidates.push({ origin, input }) - 1 };
 		});
-		const prepared = await this.#prepareAll(
-			candidates,
-			(i) => this.#messageAdmission(candidates[i]?.origin),
+		const prepared = await this.#prepareAll(candidates, (i) => this.#messageAdmission(candidates[i]?.origin), {
 			mayWrite,
-			{ createTenants: !dryRun },
-		);
+			originOf: (i) => ({ madeBy: "first message", subject: candidates[i]?.origin.subject ?? "" }),
+			createTenants: !dryRun,
+		});
 		return judged.map(({ origin, refusal, candidate }) => {
 			if (candidate === undefined) return { origin, refusal };
 			const item = prepared[candidate] as Prepared;
@@ -207,42 +214,50 @@ export class Ingest {
 	async #prepareAll(
 		items: readonly { input: EventInput }[],
 		admissionOf: (i: number) => Admission,
-		mayWrite: (tenantId: TenantId) => boolean,
-		options: { onAdmitted?: (admitted: readonly Admitted[]) => void; createTenants?: boolean } = {},
+		{ onAdmitted, ...rules }: TenantRules & { onAdmitted?: (admitted: readonly Admitted[]) => void },
 	): Promise<Prepared[]> {
 		const admitted: Admitted[] = [];
 		for (const [i, { input }] of items.entries()) {
 			admitted.push(admit(input, admissionOf(i)));
 			await breathe(i);
 		}
-		options.onAdmitted?.(admitted);
-		const events = admitted.flatMap((item) => (item.ok ? [item.event] : []));
-		const known = await this.#knownTenants(events, mayWrite, options.createTenants ?? true);
+		onAdmitted?.(admitted);
+		const refusals = await this.#refusedTenants(admitted, rules);
 		const prepared: Prepared[] = [];
 		for (const [i, item] of admitted.entries()) {
-			if (!item.ok) prepared.push(invalidArgument(item.violations));
-			else if (!known.has(item.event.tenantId)) prepared.push(tenantNotFound());
-			else prepared.push(prepareRow(item.event, this.#options.contentMacKey));
+			const refusal = item.ok ? refusals.get(item.event.tenantId) : invalidArgument(item.violations);
+			if (refusal) prepared.push(refusal);
+			else if (item.ok) prepared.push(prepareRow(item.event, this.#options.contentMacKey));
 			await breathe(i);
 		}
 		return prepared;
 	}
 
-	/** The tenants of these events that may be written to and exist: now at the latest, or as soon as they may be made. */
-	async #knownTenants(
-		events: readonly AuditEvent[],
-		mayWrite: (tenantId: TenantId) => boolean,
-		createTenants: boolean,
-	): Promise<Set<TenantId>> {
-		const { tenants, autoCreateTenants } = this.#options;
-		const known = new Set<TenantId>();
-		for (const tenantId of new Set(events.map((event) => event.tenantId))) {
-			if (!mayWrite(tenantId)) continue;
-			if (autoCreateTenants && createTenants) await tenants.create(tenantId, tenantId);
-			else if (!autoCreateTenants && !(await tenants.exists(tenantId))) continue;
-			known.add(tenantId);
+	/**
+	 * Of the tenants of these events, those that get none, and why. The one place that every event on its way in passes,
+	 * whatever the door. A tenant that may be made is made here.
+	 */
+	async #refusedTenants(admitted: readonly Admitted[], rules: TenantRules): Promise<Map<TenantId, AuditError>> {
+		const firsts = new Map<TenantId, number>();
+		for (const [i, item] of admitted.entries()) {
+			if (item.ok && !firsts.has(item.event.tenantId)) firsts.set(item.event.tenantId, i);
 		}
-		return known;
+		const refusals = new Map<TenantId, AuditError>();
+		for (const [tenantId, i] of firsts) {
+			const refusal = await this.#refuse(tenantId, i, rules);
+			if (refusal) refusals.set(tenantId, refusal);
+		}
+		return refusals;
+	}
+
+	/** What a caller may not see does not exist for it: whether it is disabled comes last. */
+	async #refuse(tenantId: TenantId, i: number, rules: TenantRules): Promise<AuditError | undefined> {
+		const { tenants, autoCreateTenants } = this.#options;
+		if (!rules.mayWrite(tenantId)) return tenantNotFound();
+		if (!autoCreateTenants) {
+			if (!(await tenants.exists(tenantId))) return tenantNotFound();
+		} else if (rules.createTenants ?? true) await tenants.ensure(tenantId, tenantId, rules.originOf(i));
+		return (await tenants.isDisabled(tenantId)) ? tenantDisabled() : undefined;
 	}
 
 	#admission({ door, keyId, boundTenant }: Pick<Writer, "door" | "keyId" | "boundTenant">): Admission {
@@ -257,6 +272,15 @@ export class Ingest {
 		const name = `nats/${streamCreated.toISOString()}/${streamSeq}/${position}/${rfc3339(publishedAt)}`;
 		return { ...admission, place: { name, publishedAt } };
 	}
+}
+
+/** Which tenants events may go to. */
+interface TenantRules {
+	readonly mayWrite: Writer["mayWrite"];
+	/** How a tenant came to be, if the i-th event makes it. */
+	readonly originOf: (i: number) => TenantOrigin;
+	/** Default: yes, where the first event of a tenant may make it. */
+	readonly createTenants?: boolean;
 }
 
 /** An event ready to be stored, or why it is refused. */

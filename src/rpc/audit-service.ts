@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { authorize } from "../auth/permissions.ts";
 import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
+import { actorOf } from "../auth/principal-actor.ts";
 import { AuditError, invalidArgument } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
@@ -30,8 +31,10 @@ import type { Asked } from "../query/asked.ts";
 import type { Query } from "../query/query.ts";
 import { tellsOfReadsOnly } from "../query/read-event.ts";
 import type { ReadLog, Recorded } from "../query/read-log.ts";
+import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
+import { refuseDisabled } from "./disabled.ts";
 import type { RateLimits } from "./rate-limits.ts";
 import { type Answers, readBy } from "./recorded-reads.ts";
 
@@ -40,6 +43,7 @@ export interface AuditServiceOptions {
 	readonly telemetry: Telemetry;
 	readonly query: Pick<Query, "search" | "get">;
 	readonly reads: Pick<ReadLog, "recorded">;
+	readonly disabled: Pick<DisabledTenants, "has">;
 }
 
 /**
@@ -51,15 +55,17 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #query: AuditServiceOptions["query"];
 	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
+	readonly #disabled: AuditServiceOptions["disabled"];
 
 	readonly #rates: RateLimits;
 
-	constructor({ ingest, query, reads, telemetry }: AuditServiceOptions, rates: RateLimits) {
+	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
 		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
 		this.#reads = reads;
+		this.#disabled = disabled;
 	}
 
 	/** @param at where the event is in what the caller sent: violations' fields begin there */
@@ -95,9 +101,9 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
 		this.#rates.admitRead(principal);
-		const page = await this.#query.search(request, required(tenantId), principal.maskedUnits);
-		const { asked, events, nextPageToken } = page;
-		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: required(tenantId) };
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		const { asked, events, nextPageToken } = await this.#query.search(request, readable, principal.maskedUnits);
+		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: readable };
 		const reads = tellsOfReadsOnly(events, request.actions) ? [] : [{ ...read, returned: events.length }];
 		return this.#reads.recorded(reads, create(QueryResponseSchema, { events, nextPageToken }));
 	}
@@ -107,8 +113,9 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
 		this.#rates.admitRead(principal);
-		const event = await this.#query.get(request, required(tenantId), principal.maskedUnits);
-		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: required(tenantId) };
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
+		const event = await this.#query.get(request, readable, principal.maskedUnits);
+		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: readable };
 		const shows = { type: "event", id: event.id };
 		const reads = tellsOfReadsOnly([event], []) ? [] : [{ ...read, shows, returned: 1 }];
 		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
@@ -150,6 +157,7 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 		keyId: principal.keyId,
 		boundTenant: boundTenant(principal),
 		mayWrite: (tenantId) => maySee(principal, tenantId),
+		actor: actorOf(principal),
 		trace,
 	};
 }

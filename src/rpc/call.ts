@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import type { ClientCertificate } from "../auth/mtls.ts";
 import type { Principal } from "../auth/principal.ts";
 import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
 import type { ClientAddresses } from "./client-address.ts";
@@ -26,6 +27,8 @@ export interface Call {
 	/** The RPC's name, or the REST route. */
 	name?: string;
 	protocol?: string;
+	/** What the connection it came by was opened with. */
+	certificate?: ClientCertificate | undefined;
 	principal?: Principal;
 	/** The size of its body as it was sent, once it is read. */
 	bodyBytes?: number;

@@ -14,6 +14,7 @@ import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
 import { setSecurityHeaders } from "./security-headers.ts";
 import { endWithAnswer } from "./sending.ts";
+import { certificateOf } from "./tls-front.ts";
 
 export interface GuardOptions {
 	readonly log: CallLog;
@@ -55,6 +56,7 @@ export function guard(
 		});
 		try {
 			response.setHeader("x-request-id", call.requestId);
+			call.certificate = certificateOf(request.socket);
 			setSecurityHeaders(request, response);
 			origins.share(request, response);
 			if (!holdPlace(call, response, calls)) return refuseUnseen(request, response, call);

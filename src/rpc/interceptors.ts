@@ -56,7 +56,8 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			call.authenticate = () => authenticator.authenticate({ header: (name) => context.requestHeader.get(name) });
+			const header = (name: string) => context.requestHeader.get(name);
+			call.authenticate = () => authenticator.authenticate({ header, certificate: call.certificate });
 			call.principal = await call.authenticate();
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {

@@ -112,7 +112,8 @@ const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
 	rotateApiKey: SMALL_ANSWER,
 	revokeApiKey: SMALL_ANSWER,
 	createTenant: SMALL_ANSWER,
-	listTenants: SMALL_ANSWER,
+	// 500 tenants, each with a name.
+	listTenants: RPC_LIMITS.answerBytes,
 	renameTenant: SMALL_ANSWER,
 	disableTenant: SMALL_ANSWER,
 	enableTenant: SMALL_ANSWER,

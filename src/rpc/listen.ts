@@ -21,12 +21,16 @@ import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
+import { TenantServiceCalls, type TenantServiceOptions } from "./tenant-service.ts";
+import type { TlsFiles } from "./tls-front.ts";
 
-export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions {
+export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions, TenantServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
 	readonly access: AccessServiceOptions;
+	/** With it both ports speak TLS and nothing else. */
+	readonly tls?: TlsFiles | undefined;
 	readonly authenticator: Authenticator;
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
@@ -68,6 +72,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		calls: new AuditServiceCalls(options, new RateLimits(limits.rates)),
 		deadLetters: new DeadLetterServiceCalls(options),
 		access: new AccessServiceCalls(options.access),
+		tenants: new TenantServiceCalls(options),
 		authenticator,
 		budgets: {
 			requests: new Quota(limits.inFlightBytes, limits.inFlightBytesPerKey),
@@ -84,6 +89,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			host,
 			port: number,
 			protocol,
+			tls: options.tls,
 			connections,
 			limits,
 			handle: guard(route, { log, telemetry, stalledMs: limits.stalledMs, calls, addresses, origins }),

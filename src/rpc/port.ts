@@ -1,19 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import { createServer as createHttp2Server, createSecureServer, type ServerHttp2Session } from "node:http2";
+import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Server, Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import type { NodeRequest, NodeResponse } from "./call.ts";
 import type { Connections } from "./connections.ts";
 import { drain, endConnectionAfter, type Peers, remember } from "./drain.ts";
 import { careFor } from "./http2-session.ts";
 import { type DoorLimits, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
 import { SECURITY_HEADERS } from "./security-headers.ts";
+import { behindTls, type TlsFiles, tlsOptions } from "./tls-front.ts";
 
 export interface PortOptions {
 	readonly host: string;
 	readonly port: number;
-	/** `http2` alone, or `any`: HTTP/1.1 and cleartext HTTP/2 on the same port. */
+	/** `http2` alone, or `any`: HTTP/1.1 and HTTP/2 on the same port. */
 	readonly protocol: "http2" | "any";
+	/** With it the port speaks TLS and nothing else. */
+	readonly tls?: TlsFiles | undefined;
 	/** Who else is connected, on whatever port. */
 	readonly connections: Connections;
 	readonly limits: DoorLimits;
@@ -39,16 +44,20 @@ export async function openPort(options: PortOptions): Promise<OpenPort> {
 	server.on("connection", (socket: Socket) => {
 		if (!connections.admit(socket)) return;
 		remember(socket, peers.sockets);
-		// A peer that does not close its end of a connection we have closed would hold it.
-		socket.once("finish", () => setTimeout(() => socket.destroy(), FAREWELL_MS).unref());
+		endAfterFarewell(socket);
 		accept(socket);
 	});
 	const address = await startListening(server, host, port);
 	return {
-		url: urlOf(host, address),
+		url: urlOf(options.tls ? "https" : "http", host, address),
 		connections: () => peers.sockets.size,
 		close: (drainMs) => drain(server, peers, drainMs),
 	};
+}
+
+/** A peer that does not close its end of a connection we have closed would hold it. */
+function endAfterFarewell(socket: Socket): void {
+	socket.once("finish", () => setTimeout(() => socket.destroy(), FAREWELL_MS).unref());
 }
 
 /** Enough to read what is still on its way. */
@@ -60,11 +69,16 @@ interface Acceptor {
 	readonly accept: (socket: Socket) => void;
 }
 
-function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: Server): Acceptor {
-	const server = createHttp2Server(HTTP2_LIMITS, handle);
+/** @param listener the server that listens, and sees to TLS, if it is another one */
+function createHttp2({ handle, limits, tls }: PortOptions, peers: Peers, listener?: Server): Acceptor {
+	const secure =
+		tls && !listener
+			? createSecureServer({ ...HTTP2_LIMITS, ...tlsOptions(tls, limits.headersMs) }, handle)
+			: undefined;
+	const server = secure ?? createHttp2Server(HTTP2_LIMITS, handle);
 	// Node would answer these by itself, and not as we answer.
 	server.on("connect", handle).on("checkExpectation", handle);
-	const takeOver = takeAccept(server);
+	const takeOver = takeAccept(server, secure ? "secureConnection" : "connection");
 	const accept = (socket: Socket) => {
 		const begin = (session: ServerHttp2Session) => {
 			remember(session, peers.sessions);
@@ -77,40 +91,59 @@ function createHttp2({ handle, limits }: PortOptions, peers: Peers, listener?: S
 		takeOver(socket);
 		server.off("session", begin);
 	};
-	return { server, accept };
+	return secure && tls ? { server, accept: behindTls(secure, tls, ended(accept)) } : { server, accept };
 }
 
-/** An HTTP/1.1 server that hands connections which begin like HTTP/2 on to an HTTP/2 server. */
+/** An HTTP/1.1 server that hands the connections of those who speak HTTP/2 on to an HTTP/2 server. */
 function createBoth(options: PortOptions, peers: Peers): Acceptor {
-	const { handle, limits } = options;
+	const { handle, limits, tls } = options;
 	const times = { headersTimeout: limits.headersMs, connectionsCheckingInterval: limits.headersMs / 4 };
-	const answer = (request: IncomingMessage, response: ServerResponse) => {
+	const answer = (request: IncomingMessage, response: ServerResponse<IncomingMessage>) => {
 		remember(response, peers.answers);
-		if (!http1.listening) endConnectionAfter(response);
+		if (!server.listening) endConnectionAfter(response);
 		handle(request, response);
 	};
-	const http1 = createHttp1Server({ ...HTTP1_LIMITS, ...times }, answer);
-	http1.on("checkExpectation", answer);
-	http1.on("clientError", answerMalformed);
-	const acceptHttp1 = takeAccept(http1);
-	const http2 = createHttp2(options, peers, http1);
+	const http1 = { ...HTTP1_LIMITS, ...times };
+	const secure =
+		tls && createHttpsServer({ ...http1, ...tlsOptions(tls, limits.headersMs), ALPNProtocols: ALPN }, answer);
+	const server: Server = secure ?? createHttp1Server(http1, answer);
+	server.on("clientError", answerMalformed).on("checkExpectation", answer);
+	const acceptHttp1 = takeAccept(server, secure ? "secureConnection" : "connection");
+	const http2 = createHttp2(options, peers, server);
+	const acceptHttp2 = (socket: Socket) => {
+		// HTTP/1.1 knows peers that have said all they have to say and wait for the answer; in HTTP/2 they have left.
+		socket.allowHalfOpen = false;
+		http2.accept(socket);
+	};
+	if (secure && tls) {
+		const accept = (socket: TLSSocket) => (socket.alpnProtocol === "h2" ? acceptHttp2 : acceptHttp1)(socket);
+		return { server, accept: behindTls(secure, tls, ended(accept)) };
+	}
 	const accept = (socket: Socket) => {
 		remember(socket, peers.undecided);
 		detectHttp2(socket, limits.headersMs, (isHttp2) => {
 			peers.undecided.delete(socket);
-			if (!isHttp2) return acceptHttp1(socket);
-			// HTTP/1.1 knows peers that have said all they have to say and wait for the answer; in HTTP/2 they have left.
-			socket.allowHalfOpen = false;
-			http2.accept(socket);
+			(isHttp2 ? acceptHttp2 : acceptHttp1)(socket);
 		});
 	};
-	return { server: http1, accept };
+	return { server, accept };
+}
+
+/** What a client may choose from, the best first; one that knows neither is taken to speak HTTP/1.1. */
+const ALPN = ["h2", "http/1.1"];
+
+/** TLS has a farewell of its own above that of TCP. */
+function ended<S extends Socket>(accept: (socket: S) => void): (socket: S) => void {
+	return (socket) => {
+		endAfterFarewell(socket);
+		accept(socket);
+	};
 }
 
 /** Takes from a server what it does with a new connection. */
-function takeAccept(server: Server): (socket: Socket) => void {
-	const [accept] = server.listeners("connection");
-	server.removeAllListeners("connection");
+function takeAccept(server: Server, event: "connection" | "secureConnection"): (socket: Socket) => void {
+	const [accept] = server.listeners(event);
+	server.removeAllListeners(event);
 	return (socket) => void accept?.call(server, socket);
 }
 
@@ -170,7 +203,7 @@ function startListening(server: Server, host: string, port: number): Promise<Add
 }
 
 /** A URL that a client on this machine can use; a wildcard address is none. */
-function urlOf(host: string, { address, family, port }: AddressInfo): string {
-	if (host === "0.0.0.0" || host === "::") return `http://localhost:${port}`;
-	return family === "IPv6" ? `http://[${address}]:${port}` : `http://${address}:${port}`;
+function urlOf(scheme: "http" | "https", host: string, { address, family, port }: AddressInfo): string {
+	if (host === "0.0.0.0" || host === "::") return `${scheme}://localhost:${port}`;
+	return family === "IPv6" ? `${scheme}://[${address}]:${port}` : `${scheme}://${address}:${port}`;
 }

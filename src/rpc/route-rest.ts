@@ -61,7 +61,8 @@ export function routeRest({ calls, authenticator, budgets, limits }: RestOptions
 		call.name = `REST ${method.rpc}`;
 		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budgets });
 		const answer = async () => {
-			call.principal = await authenticator.authenticate({ header: (name) => headerOf(request, name) });
+			const { certificate } = call;
+			call.principal = await authenticator.authenticate({ header: (name) => headerOf(request, name), certificate });
 			// Before the body: who may not call this at all is not listened to.
 			authorize(call.principal, method.rpc, []);
 			await bounds.roomForAnswer(answerBytesOf(method.rpc));

@@ -27,11 +27,14 @@ import { sendError } from "./rest-response.ts";
 import { addAccessService } from "./route-access.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
+import { addTenantService } from "./route-tenants.ts";
+import type { TenantServiceCalls } from "./tenant-service.ts";
 
 export interface RouterOptions {
 	readonly calls: AuditServiceCalls;
 	readonly deadLetters: DeadLetterServiceCalls;
 	readonly access: AccessServiceCalls;
+	readonly tenants: TenantServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
@@ -48,11 +51,12 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, access, authenticator, readiness, limits, stopping } = options;
+	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping } = options;
 	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
 	addAccessService(router, access);
+	addTenantService(router, tenants);
 	const health = addOpenServices(router, readiness);
 	return { route: routeTo(router, options), close: () => health.close() };
 }

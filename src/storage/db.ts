@@ -112,9 +112,20 @@ export type LetterScope = ReadonlySet<TenantId> | "all";
 
 /** As `inTenant`, for dead letters: sees those of the scope and no others. The only way to dead letters. */
 export function inLetters<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-	// Neither the comma nor the star can be in a tenant's id.
-	const value = scope === "all" ? "*" : [...scope].join(",");
-	return readAs(db, { setting: "audit.dead_letters_of", value }, run);
+	return readAs(db, { setting: "audit.dead_letters_of", value: scopeText(scope) }, run);
+}
+
+/** Which tenants a listing shows: some, or all there are. */
+export type TenantScope = ReadonlySet<TenantId> | "all";
+
+/** As `inTenant`, for tenants themselves: sees those of the scope and no others. */
+export function inTenants<T>(db: Database, scope: TenantScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	return readAs(db, { setting: "audit.tenants_of", value: scopeText(scope) }, run);
+}
+
+/** Neither the comma nor the star can be in a tenant's id. */
+function scopeText(scope: ReadonlySet<TenantId> | "all"): string {
+	return scope === "all" ? "*" : [...scope].join(",");
 }
 
 /** As `inLetters`, for API keys: sees those all of whose tenants are in the scope, never a hash. The only way to a list of them. */

@@ -136,6 +136,19 @@ test.each<Fault>(["lose the reply", "roll back instead"])(
 	60_000,
 );
 
+test("a key for every tenant is told of in the service's log, once, also where the reply to COMMIT is lost", async () => {
+	// Nothing is told to a tenant, so there is no chain to wait for.
+	proxy.next("lose the reply");
+	const made = await operator().createApiKey({ name: "Jane's", role: Role.READER, allTenants: true });
+	expect(proxy.applied).toBe(1);
+	await service.stop();
+	const lines = service.stdout.split("\n").filter((line) => line.includes("key for every tenant changed"));
+	expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+		{ level: 30, change: "created", key_id: made.key?.id, role: "reader", by: key.split("_")[1] },
+	]);
+	expect(service.stdout).not.toContain("Jane");
+}, 60_000);
+
 test("when a key was last used is written when the service ends", async () => {
 	await create();
 	await service.stop();

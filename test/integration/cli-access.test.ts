@@ -125,6 +125,25 @@ describe("keys", () => {
 		const states = stdout.split("\r\n").flatMap((line) => (line.includes(",mine,") ? [line.split(",")[5]] : []));
 		expect(states).toEqual(["expires", "expired"]);
 		expect(await withKey(rotated.stdout.trim(), "query")).toMatchObject({ exitCode: 0 });
+		// Whoever had the database is not named; whoever had a key is.
+		const told = await withKey(admin, "query", "--action", "audit.key.*", "--order", "oldest", "-o", "ndjson");
+		type Told = { action: string; actor: object; primary_resource: { display_name: string } };
+		const events = told.stdout
+			.trimEnd()
+			.split("\n")
+			.map((line) => JSON.parse(line) as Told);
+		const about = (name: string) => events.filter(({ primary_resource: { display_name } }) => display_name === name);
+		expect(about("Ada")).toMatchObject([
+			{
+				action: "audit.key.created",
+				actor: { type: "ACTOR_TYPE_SYSTEM", id: "auditlog", display_name: "auditlog key" },
+			},
+		]);
+		const ada = { type: "ACTOR_TYPE_API_KEY", id: admin.split("_")[1], display_name: "Ada" };
+		expect(about("mine")).toMatchObject([
+			{ action: "audit.key.created", actor: ada },
+			{ action: "audit.key.rotated", actor: ada },
+		]);
 	});
 
 	test("how the command may be called: exit code 2", async () => {

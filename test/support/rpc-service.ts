@@ -6,7 +6,7 @@ import { Authenticator } from "../../src/auth/authenticator.ts";
 import { insertKey, type KeySpec } from "../../src/auth/key-changes.ts";
 import type { MaskableUnit, Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
-import { loadConfig } from "../../src/config.ts";
+import { type Environment, loadConfig } from "../../src/config.ts";
 import { AuditError } from "../../src/errors.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { createLogger, type Logger } from "../../src/logger.ts";
@@ -28,15 +28,12 @@ export interface RpcService extends RunningServer {
  * The service with a database. Tenants are created by the first write to them.
  *
  * @param natsUrl without it there is no NATS door
- * @param env settings that are to be other than usual
+ * @param env more settings
  */
-export async function startRpcService({
-	natsUrl,
-	env = {},
-}: {
-	natsUrl?: string;
-	env?: Readonly<Record<string, string>>;
-} = {}): Promise<RpcService> {
+export async function startRpcService(
+	{ natsUrl, env = {} }: { natsUrl?: string; env?: Environment } = {},
+	logger = createLogger("silent"),
+): Promise<RpcService> {
 	const database = await createTestDatabase();
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -50,7 +47,7 @@ export async function startRpcService({
 		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
 		...env,
 	});
-	const server = await startServer(config, createLogger("silent"));
+	const server = await startServer(config, logger);
 	return {
 		...server,
 		database,
@@ -101,7 +98,7 @@ export async function startDoors(
 	options: Partial<
 		Pick<
 			ListenOptions,
-			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins"
+			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins" | "tls"
 		>
 	> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
@@ -122,6 +119,9 @@ export async function startDoors(
 			keyQuery: { list: reached },
 			tenants: { exists: reached },
 		},
+		tenants: { create: reached, rename: reached, setDisabled: reached },
+		disabled: { has: () => Promise.resolve(false) },
+		tenantList: { list: reached },
 		authenticator: new Authenticator({
 			apiKeys: new ApiKeyVerifier((id) => {
 				const { key, role } = known.get(id) ?? {};

@@ -1,3 +1,4 @@
+import { generateKeyPairSync, KeyObject } from "node:crypto";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -158,5 +159,110 @@ describe("the configuration", () => {
 			});
 			expect(readNatsUrl("nats://t@a")).toMatchObject({ login: { token: "t" }, tls: false });
 		});
+	});
+});
+
+describe("the settings of tokens", () => {
+	const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+	const pem = publicKey.export({ type: "spki", format: "pem" }) as string;
+	const jwt = { AUDIT_JWT_ISSUER: "https://issuer.example", AUDIT_JWT_AUDIENCE: "audit" };
+	const url = "https://issuer.example/jwks.json";
+
+	test("are none, or an issuer, an audience and its keys", () => {
+		expect(loadConfig(enough).jwt).toBeUndefined();
+		expect(loadConfig({ ...enough, ...jwt, AUDIT_JWT_JWKS_URL: url }).jwt).toEqual({
+			issuer: "https://issuer.example",
+			audience: "audit",
+			keys: new URL(url),
+			algorithms: ["EdDSA", "ES256", "RS256"],
+			claims: { tenants: "tenant_id", roles: "roles", maskedUnits: undefined },
+		});
+		const jwk = JSON.stringify(publicKey.export({ format: "jwk" }));
+		for (const key of [pem, `${pem}\n`, jwk]) {
+			expect(loadConfig({ ...enough, ...jwt, AUDIT_JWT_PUBLIC_KEY: key }).jwt?.keys).toBeInstanceOf(KeyObject);
+		}
+	});
+
+	test.each([
+		[{ AUDIT_JWT_ISSUER: "x" }, /2 problem.*AUDIT_JWT_AUDIENCE: is required.*AUDIT_JWT_JWKS_URL: is required/s],
+		[{ AUDIT_JWT_AUDIENCE: "x" }, /AUDIT_JWT_ISSUER: is required.*AUDIT_JWT_JWKS_URL: is required/s],
+		[{ AUDIT_JWT_JWKS_URL: url }, /AUDIT_JWT_ISSUER: is required.*AUDIT_JWT_AUDIENCE: is required/s],
+		[{ ...jwt, AUDIT_JWT_JWKS_URL: url, AUDIT_JWT_PUBLIC_KEY: pem }, /not both/],
+		[{ ...jwt, AUDIT_JWT_PUBLIC_KEY: pem, AUDIT_JWT_ALGORITHMS: "RS256,EdDSA" }, /is good for none of/],
+	])("go together: %j", (env, problem) => {
+		expect(() => loadConfig({ ...enough, ...env })).toThrow(problem);
+		// `auditlog config` says the same.
+		expect(showSettings({ ...enough, ...env }).filter((shown) => shown.problem)).not.toEqual([]);
+	});
+
+	test.each(["HS256", "none", "RS256,HS512", "", "rs256", "RS256;ES256", "toString"])(
+		"never %j",
+		(AUDIT_JWT_ALGORITHMS) => {
+			const env = { ...enough, ...jwt, AUDIT_JWT_JWKS_URL: url, AUDIT_JWT_ALGORITHMS };
+			if (AUDIT_JWT_ALGORITHMS === "") expect(loadConfig(env).jwt?.algorithms).toEqual(["EdDSA", "ES256", "RS256"]);
+			else expect(() => loadConfig(env)).toThrow(/AUDIT_JWT_ALGORITHMS: must be some of EdDSA/);
+		},
+	);
+
+	test.each([
+		"http://issuer.example/jwks.json",
+		"http://127.0.0.1.evil.example/",
+		"http://127.evil.example/",
+		"file:///etc/passwd",
+		"ftp://issuer.example/",
+		"https://user:pass@issuer.example/",
+		"x",
+	])("no keys from %s", (AUDIT_JWT_JWKS_URL) => {
+		expect(() => loadConfig({ ...enough, ...jwt, AUDIT_JWT_JWKS_URL })).toThrow(/AUDIT_JWT_JWKS_URL: must be/);
+	});
+
+	test.each(["http://127.0.0.1:1/", "http://[::1]:1/", "http://localhost:1/"])("keys from this machine: %s", (here) => {
+		expect(loadConfig({ ...enough, ...jwt, AUDIT_JWT_JWKS_URL: here }).jwt?.keys).toEqual(new URL(here));
+	});
+
+	test.each([
+		["a private key", privateKey.export({ type: "pkcs8", format: "pem" }) as string, /must be a public key/],
+		["a private JWK", JSON.stringify(privateKey.export({ format: "jwk" })), /must be a public key/],
+		["a shared secret", '{"kty":"oct","k":"c2VjcmV0"}', /must be a public key/],
+		[
+			"a key for something else",
+			generateKeyPairSync("x25519").publicKey.export({ type: "spki", format: "pem" }) as string,
+			/must be an Ed25519/,
+		],
+		[
+			"a short key",
+			generateKeyPairSync("rsa", { modulusLength: 1024 }).publicKey.export({ type: "spki", format: "pem" }) as string,
+			/2048 bits/,
+		],
+		["no key", "hunter2", /must be a public key/],
+	])("not %s for a key, and nothing of it is repeated", (_, AUDIT_JWT_PUBLIC_KEY, problem) => {
+		const env = { ...enough, ...jwt, AUDIT_JWT_PUBLIC_KEY };
+		expect(() => loadConfig(env)).toThrow(problem);
+		expect(() => loadConfig(env)).not.toThrow(/hunter2|BEGIN|c2VjcmV0/);
+		expect(JSON.stringify(showSettings(env))).not.toMatch(/hunter2|BEGIN|c2VjcmV0/);
+	});
+});
+
+describe("the settings of TLS", () => {
+	const file = join(mkdtempSync(join(tmpdir(), "config-")), "file");
+	writeFileSync(file, "x");
+
+	test("are none, or certificate and key, and for clients authorities and identities", () => {
+		expect(loadConfig(enough).tls).toBeUndefined();
+		const own = { TLS_CERT_FILE: file, TLS_KEY_FILE: file };
+		expect(loadConfig({ ...enough, ...own }).tls).toEqual({ certFile: file, keyFile: file, clients: undefined });
+		const clients = { TLS_CLIENT_CA_FILE: file, AUDIT_MTLS_IDENTITIES_FILE: file };
+		expect(loadConfig({ ...enough, ...own, ...clients }).tls?.clients).toEqual({ caFile: file, identitiesFile: file });
+	});
+
+	test.each([
+		[{ TLS_CERT_FILE: file }, /TLS_CERT_FILE: needs TLS_KEY_FILE/],
+		[{ TLS_KEY_FILE: file }, /TLS_KEY_FILE: needs TLS_CERT_FILE/],
+		[{ TLS_CLIENT_CA_FILE: file }, /needs AUDIT_MTLS_IDENTITIES_FILE.*needs TLS_CERT_FILE/s],
+		[{ AUDIT_MTLS_IDENTITIES_FILE: file }, /needs TLS_CLIENT_CA_FILE/],
+		[{ TLS_CERT_FILE: "/nowhere", TLS_KEY_FILE: "/nowhere" }, /2 problem.*cannot be read \(ENOENT\)/s],
+	])("go together: %j", (env, problem) => {
+		expect(() => loadConfig({ ...enough, ...env })).toThrow(problem);
+		expect(showSettings({ ...enough, ...env }).filter((shown) => shown.problem)).not.toEqual([]);
 	});
 });

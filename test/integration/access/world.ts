@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { formatApiKey, newApiKey, parseApiKey } from "../../../src/auth/api-keys.ts";
 import { ROLES, type Role } from "../../../src/auth/principal.ts";
-import { createAuditClient } from "../../../src/client/index.ts";
+import { createAuditClient, createTenantClient } from "../../../src/client/index.ts";
 import { type LetterService, startLetterService } from "../../support/letter-service.ts";
 import { createKey } from "../../support/rpc-service.ts";
 import type { Holdings } from "./probes.ts";
@@ -44,7 +44,9 @@ export async function makeWorld(): Promise<World> {
 
 async function fill(service: LetterService, tenant: TenantName): Promise<Holdings> {
 	const canary = `canary-${tenant}-${randomBytes(4).toString("hex")}`;
-	const client = createAuditClient({ url: service.httpUrl, key: service.key });
+	const operator = { url: service.httpUrl, key: service.key };
+	const client = createAuditClient(operator);
+	await createTenantClient(operator).renameTenant({ id: tenant, name: canary });
 	const actor = { id: canary, displayName: canary, email: `${canary}@example.com` };
 	const { eventId } = await client.writeEvent({ event: { tenantId: tenant, action: "user.login", actor } });
 	const bad = {

@@ -1,6 +1,8 @@
+import { createHmac, sign } from "node:crypto";
 import { formatApiKey, parseApiKey } from "../../../src/auth/api-keys.ts";
 import { microsOfDate } from "../../../src/event/time.ts";
 import { createKey } from "../../support/rpc-service.ts";
+import { now, type SigningKey, signToken } from "../../support/token-issuer.ts";
 import { type Answer, sendConnect, sendGrpc, sendRest } from "./doors.ts";
 import type { Expected, RequestRow } from "./request-rows.ts";
 import type { World } from "./world.ts";
@@ -14,10 +16,15 @@ const ID = "01931b8f-0000-7000-8000-000000000001";
 type KeyOf = (world: World) => string | undefined | Promise<string | undefined>;
 
 /** A write and a search at each door, with this key. */
-function withKey(keyOf: KeyOf, headers: Record<string, string> = {}, { tenant = "acme" } = {}): RequestRow["doors"] {
+function withKey(
+	keyOf: KeyOf,
+	headers: Record<string, string> = {},
+	{ tenant = "acme", also }: { tenant?: string; also?: KeyOf } = {},
+): RequestRow["doors"] {
 	const sending = async (world: World, body: object) => {
 		const key = await keyOf(world);
-		return { body: JSON.stringify(body), headers, ...(key !== undefined && { key }) };
+		const second = also && { "x-api-key": String(await also(world)) };
+		return { body: JSON.stringify(body), headers: { ...headers, ...second }, ...(key !== undefined && { key }) };
 	};
 	const write = { event: { ...event, tenant_id: tenant } };
 	return {
@@ -46,12 +53,67 @@ const changed =
 	({ key }) =>
 		change(parseApiKey(key) as NonNullable<ReturnType<typeof parseApiKey>>);
 
+/** A token that may do everything, but for what is said. */
+const token =
+	(claims: Record<string, unknown> = {}, header: Record<string, unknown> = {}): KeyOf =>
+	({ signing }) =>
+		signToken(signing, { roles: ["operator"], tenant_id: "*", ...claims }, header);
+
+/** The token with another header, signed in whatever way. */
+const forged =
+	(header: Record<string, unknown>, signatureOf: (text: string, key: SigningKey) => Buffer): KeyOf =>
+	async (world) => {
+		const [, payload = ""] = ((await token()(world)) ?? "").split(".");
+		const text = `${Buffer.from(JSON.stringify({ kid: "k1", ...header })).toString("base64url")}.${payload}`;
+		return `${text}.${signatureOf(text, world.signing).toString("base64url")}`;
+	};
+/** As somebody can who has nothing but the public key. */
+const byHmac = (text: string, { publicKey }: SigningKey) =>
+	createHmac("sha256", publicKey.export({ type: "spki", format: "pem" }))
+		.update(text)
+		.digest();
+const properly = (text: string, { privateKey }: SigningKey) => sign("sha256", Buffer.from(text), privateKey);
+
+const BAD_TOKENS: readonly [row: number, what: string, KeyOf][] = [
+	[37, "a token with alg none", forged({ alg: "none" }, () => Buffer.of())],
+	[37, "a token with alg none and a signature", forged({ alg: "none" }, properly)],
+	[37, "a token of HS256 with the public key for a secret", forged({ alg: "HS256" }, byHmac)],
+	[37, "a token whose algorithm is none of ours", ({ signing }) => signToken({ ...signing, alg: "PS256" })],
+	[38, "a token that has expired", token({ iat: now() - 600, exp: now() - 60 })],
+	[38, "a token of tomorrow", token({ nbf: now() + 120 })],
+	[38, "a token without an end", token({ exp: undefined })],
+	[38, "a token without a beginning", token({ iat: undefined })],
+	[38, "a token for more than a day", token({ iat: now(), exp: now() + 86_401 })],
+	[39, "a token for others", token({ aud: "others" })],
+	[39, "a token for nobody", token({ aud: undefined })],
+	[39, "a token of another issuer", token({ iss: "https://other.example" })],
+	[39, "an ID token", token({ nonce: "n" }, { typ: "JWT" })],
+	[39, "a logout token", token({}, { typ: "logout+jwt" })],
+	...["../../etc/passwd", "' OR '1'='1", "__proto__", "", "k1\u0000", "x".repeat(500)].map(
+		(kid): [number, string, KeyOf] => [40, `a token with the kid ${kid.slice(0, 20)}`, token({}, { kid })],
+	),
+	[41, "a token with jku", token({}, { jku: "https://evil.example/jwks.json" })],
+	[41, "a token with x5u", token({}, { x5u: "https://evil.example/cert.pem" })],
+	[41, "a token with jwk", (world) => token({}, { jwk: world.signing.publicKey.export({ format: "jwk" }) })(world)],
+	[42, "a token with crit", forged({ alg: "RS256", crit: ["b64"], b64: true }, properly)],
+	[42, "a token of more than 8 KiB", token({ pad: "x".repeat(6_500) })],
+	[42, "a token within a token", token({}, { cty: "JWT" })],
+];
+
 /** One text, whatever is wrong. */
 const UNKNOWN: Expected = {
 	code: "unauthenticated",
 	reason: "UNAUTHENTICATED",
 	fields: [],
 	says: /^a valid API key is required: send Authorization: Bearer <key>$/,
+};
+
+/** The world has a tenant that is disabled. */
+const CLOSED: Expected = {
+	code: "permission_denied",
+	reason: "TENANT_DISABLED",
+	fields: [],
+	says: /^the tenant is disabled; an operator may enable it$/,
 };
 
 export const CALLERS: readonly RequestRow[] = [
@@ -79,14 +141,48 @@ export const CALLERS: readonly RequestRow[] = [
 		}),
 		expected: UNKNOWN,
 	},
+	...BAD_TOKENS.map(([row, what, keyOf]): RequestRow => ({ row, what, doors: withKey(keyOf), expected: UNKNOWN })),
 	{
-		row: 36,
+		row: 43,
+		what: "a good token and a good key",
+		doors: withKey(({ key }) => key, {}, { also: token() }),
+		expected: UNKNOWN,
+	},
+	{
+		row: 44,
+		what: "a token in the URL",
+		doors: {
+			REST: async (world) =>
+				sendRest(world.httpUrl, "GET", `${EVENTS}?tenant_id=acme&access_token=${String(await token()(world))}`),
+		},
+		expected: UNKNOWN,
+	},
+	{
+		row: 46,
+		what: "a reader's token for a write",
+		doors: only(withKey(token({ roles: ["reader"] })), /write/),
+		expected: { code: "permission_denied", reason: "ROLE_NOT_PERMITTED", says: /it is a reader key$/ },
+	},
+	{
+		row: 46,
+		what: "a token without a role",
+		doors: withKey(token({ roles: ["admin"] })),
+		expected: { code: "permission_denied", reason: "ROLE_NOT_PERMITTED", says: /^this token names no role/ },
+	},
+	{
+		row: 47,
+		what: "a token without a tenant",
+		doors: withKey(token({ tenant_id: undefined })),
+		expected: { code: "permission_denied", reason: "TENANT_NOT_PERMITTED", says: /^this token must name its tenants/ },
+	},
+	{
+		row: 35,
 		what: "a key with a wrong checksum",
 		doors: withKey(({ key }) => key.replace(/.$/, (last) => (last === "0" ? "1" : "0"))),
 		expected: UNKNOWN,
 	},
 	{
-		row: 38,
+		row: 35,
 		what: "a key that was revoked",
 		doors: withKey(async ({ service, admin }) => {
 			const key = await service.createKey("operator", "all");
@@ -96,7 +192,7 @@ export const CALLERS: readonly RequestRow[] = [
 		expected: UNKNOWN,
 	},
 	{
-		row: 38,
+		row: 35,
 		what: "a key that has expired",
 		doors: withKey(({ service }) =>
 			createKey(service.database.url, "operator", "all", { expiresAt: microsOfDate(new Date(Date.now() - 1_000)) }),
@@ -143,6 +239,24 @@ export const CALLERS: readonly RequestRow[] = [
 			expected: { code: "not_found", reason: "TENANT_NOT_FOUND", fields: [], says: /^no such tenant for this key$/ },
 		}),
 	),
+	{
+		row: 48,
+		what: "a write to a disabled tenant",
+		doors: only(
+			withKey(({ key }) => key, {}, { tenant: "closed" }),
+			/write/,
+		),
+		expected: CLOSED,
+	},
+	{
+		row: 48,
+		what: "a reader's look at a disabled tenant",
+		doors: only(
+			withKey(({ service }) => service.createKey("reader", ["closed"]), {}, { tenant: "closed" }),
+			/search|one event/,
+		),
+		expected: CLOSED,
+	},
 	...["a b", "s3cret\0", "x".repeat(129), "é"].map(
 		(tenant): RequestRow => ({
 			row: 47,

@@ -11,14 +11,12 @@ export const ELSEWHERE: Readonly<Record<number, readonly [file: string, test: st
 	25: ["rpc-connections.test.ts", "that go on for ever end their connection alone"],
 	26: ["rpc-connections.test.ts", "one that says a byte now and then"],
 	33: ["rpc-transport.test.ts", "an RPC that only reads is no GET"],
+	45: ["credentials.test.ts", "%s loses the connection on both ports"],
 	98: ["query-search.test.ts", "that PostgreSQL ends for taking too long says what to change"],
 };
 
 /** Rows about what does not exist, and why. */
 export const NOT_YET: Readonly<Record<number, string>> = {
-	...rows([37, 38, 39, 40, 41, 42], "JWT: enters with it"),
-	45: "mTLS: enters with TLS",
-	48: "tenants cannot be suspended: enters with the tenants' service",
 	79: "events have no tags",
 	...rows([100, 101, 102, 103], "Tail: enters with it"),
 	...rows([104, 105], "Export: enters with it"),
@@ -34,9 +32,11 @@ export const ADAPTED: Readonly<Record<number, string>> = {
 	20: "a deadline beyond the service's own is shortened to it, not refused (decision 10)",
 	28: "binary headers are read by nobody, so nobody finds them malformed",
 	32: "unknown enum numbers are kept; unknown names are refused with the allowed ones",
-	43: "two keys that differ are UNAUTHENTICATED like any other bad key: there is one text for all",
+	40: "an unknown kid has the keys fetched every 30 seconds at most, not every 5 minutes: rotation is to be seen",
+	43: "two credentials are UNAUTHENTICATED like any other bad one: there is one text for all",
 	46: "keys have roles instead of scopes; the message names the role",
 	47: "a tenant of others is NOT_FOUND for writes too: what a key may not see does not exist for it",
+	48: "the word is TENANT_DISABLED; operators read on",
 	49: "`occurred_at` is optional, but where a retry could not be recognised without it",
 	50: "there is one reason, INVALID_EVENT; the violations say which rule, and of which field",
 	51: "in fields a lone surrogate makes the JSON malformed, in metadata the event invalid",

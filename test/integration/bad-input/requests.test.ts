@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createTenantClient } from "../../../src/client/index.ts";
 import { startDoors } from "../../support/rpc-service.ts";
 import { BATCHES } from "./batch-rows.ts";
 import { CALLERS, sameText } from "./caller-rows.ts";
@@ -18,6 +19,9 @@ beforeAll(async () => {
 		const body = JSON.stringify({ tenant_id, action: "bad.input", actor: { id: "jane" }, source: "api" });
 		await sendRest(world.httpUrl, "POST", "/v1/audit/events", { body, key: world.key });
 	}
+	const tenants = createTenantClient({ url: world.httpUrl, key: world.key });
+	await tenants.createTenant({ id: "closed" });
+	await tenants.disableTenant({ id: "closed", reason: "for row 48" });
 });
 afterAll(() => world.end());
 

@@ -6,6 +6,7 @@ import { checkTrail } from "../../support/check-trail.ts";
 import { type NatsClient, type Outgoing, openNatsClient, untilDrained } from "../../support/nats-client.ts";
 import { type RpcService, startRpcService } from "../../support/rpc-service.ts";
 import { startOwnNats, testSecret, waitFor } from "../../support/services.ts";
+import { AUDIENCE, ISSUER, makeSigningKey, type SigningKey, startJwksServer } from "../../support/token-issuer.ts";
 import { openGrpc } from "./doors.ts";
 
 /** One running service with all its doors, for everything bad that is sent in. */
@@ -19,6 +20,8 @@ export interface World {
 	readonly admin: Client;
 	/** May do everything with every tenant. */
 	readonly key: string;
+	/** Signs tokens that are believed. */
+	readonly signing: SigningKey;
 	/** Publishes and waits until all are dealt with. @returns for each message what became of its events that are none */
 	publish(messages: readonly Outgoing[]): Promise<DeadLetter[][]>;
 	/** Fails unless the service lives and its trail verifies; then stops everything. */
@@ -35,7 +38,10 @@ export interface DeadLetter {
 
 export async function openWorld(): Promise<World> {
 	const nats = await startOwnNats();
-	const service = await startRpcService({ natsUrl: nats.url });
+	const signing = makeSigningKey("k1", "RS256");
+	const issuer = await startJwksServer(signing);
+	const tokens = { AUDIT_JWT_ISSUER: ISSUER, AUDIT_JWT_AUDIENCE: AUDIENCE, AUDIT_JWT_JWKS_URL: issuer.url };
+	const service = await startRpcService({ natsUrl: nats.url, env: tokens });
 	await waitFor(() => service.natsDoor?.status().state === "up", { what: "the NATS door" });
 	const natsClient = await openNatsClient(nats.url);
 	const admin = new Client({ connectionString: service.database.url });
@@ -52,6 +58,7 @@ export async function openWorld(): Promise<World> {
 		natsClient,
 		admin,
 		key: await service.createKey("operator", "all"),
+		signing,
 		async publish(messages) {
 			const acks = await natsClient.publish(messages);
 			await untilDrained(natsClient);
@@ -72,6 +79,7 @@ export async function openWorld(): Promise<World> {
 			await admin.end();
 			await service.end();
 			await nats.stop();
+			await issuer.stop();
 		},
 	};
 }

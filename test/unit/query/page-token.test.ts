@@ -142,7 +142,9 @@ describe("a page token", () => {
 
 	test("is the same in every release, or those under way would end with the next one", () => {
 		const fixed = createSecretKey(Buffer.alloc(32, 7));
-		expect(issuePageToken(fixed, searchOf(FILTERS), cursor, now)).toBe(
+		// A filter that came later is not in it where it is not given.
+		const { includeReads: _later, ...filters } = FILTERS;
+		expect(issuePageToken(fixed, searchOf(filters), cursor, now)).toBe(
 			"AQAGYIsBYRJAAZo7LB0uf0CKW2x9jp8KGwAAAaH2QLwAsdqBw7s7cw-s0EZ_zFFOBbtJzLH5m9UGvD9cIkuaGTg",
 		);
 	});

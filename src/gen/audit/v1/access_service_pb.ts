@@ -87,7 +87,7 @@ export type ApiKey = Message<"audit.v1.ApiKey"> & {
   expiresAt?: Timestamp | undefined;
 
   /**
-   * When it was last used, to about a minute; absent: never.
+   * When it was last used, written about once a minute; absent: never.
    *
    * @generated from field: google.protobuf.Timestamp last_used_at = 10;
    */
@@ -178,7 +178,7 @@ export type ApiKeyJson = {
   expiresAt?: TimestampJson;
 
   /**
-   * When it was last used, to about a minute; absent: never.
+   * When it was last used, written about once a minute; absent: never.
    *
    * @generated from field: google.protobuf.Timestamp last_used_at = 10;
    */
@@ -234,7 +234,8 @@ export type CreateApiKeyRequest = Message<"audit.v1.CreateApiKeyRequest"> & {
   tenantIds: string[];
 
   /**
-   * Good for every tenant. Only whoever is good for every tenant may make such a key. Not together with `tenant_ids`.
+   * Good for every tenant. Only whoever is good for every tenant may make such a key. Not together with `tenant_ids`. No
+   * tenant is told of such a key: it is in the service's own log.
    *
    * @generated from field: bool all_tenants = 4;
    */
@@ -283,7 +284,8 @@ export type CreateApiKeyRequestJson = {
   tenantIds?: string[];
 
   /**
-   * Good for every tenant. Only whoever is good for every tenant may make such a key. Not together with `tenant_ids`.
+   * Good for every tenant. Only whoever is good for every tenant may make such a key. Not together with `tenant_ids`. No
+   * tenant is told of such a key: it is in the service's own log.
    *
    * @generated from field: bool all_tenants = 4;
    */
@@ -827,7 +829,7 @@ export const AccessService: GenService<{
    * earlier where they would have. Until then all of them work.
    *
    * Errors: as of CreateApiKey; NOT_FOUND if there is no such key for the caller; FAILED_PRECONDITION if it was revoked or has
-   * expired.
+   * expired, or if 32 keys of the identity work and would go on working.
    *
    * @generated from rpc audit.v1.AccessService.RotateApiKey
    */

@@ -1069,6 +1069,7 @@ export const AuditService: GenService<{
    * Errors: INVALID_ARGUMENT with every violation; ALREADY_EXISTS if the key (tenant, time, id) is taken by different
    * content; NOT_FOUND if the tenant does not exist for this key; RESOURCE_EXHAUSTED when the service is full and
    * UNAVAILABLE when PostgreSQL is away (both with RetryInfo; send the same `id` again and nothing is stored twice).
+   * PERMISSION_DENIED with the reason TENANT_DISABLED while the tenant is disabled.
    *
    * @generated from rpc audit.v1.AuditService.WriteEvent
    */
@@ -1097,8 +1098,9 @@ export const AuditService: GenService<{
    * That it was read is recorded in the tenant's own log, as `audit.read`, before the answer (docs/reads.md).
    * Errors: INVALID_ARGUMENT for a bad filter, a negative page size, or a page token that was made for another tenant,
    * filter or order; NOT_FOUND if the tenant does not exist for this key; PERMISSION_DENIED, naming each, for filters of a unit
-   * that is masked for this key (reason UNIT_MASKED); DEADLINE_EXCEEDED if a month had to be searched for too long (narrow the
-   * time range or the filters); UNAVAILABLE if PostgreSQL is away or the read cannot be recorded.
+   * that is masked for this key (reason UNIT_MASKED), and while the tenant is disabled, but for operators (reason
+   * TENANT_DISABLED; GetEvent likewise); DEADLINE_EXCEEDED if a month had to be searched for too long (narrow the time range or
+   * the filters); UNAVAILABLE if PostgreSQL is away or the read cannot be recorded.
    *
    * @generated from rpc audit.v1.AuditService.Query
    */

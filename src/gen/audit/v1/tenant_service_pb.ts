@@ -106,7 +106,7 @@ export type CreateTenantRequest = Message<"audit.v1.CreateTenantRequest"> & {
   id: string;
 
   /**
-   * For people: at most 256 bytes, no control characters. Default: the id.
+   * For people: at most 256 bytes, no control characters. Absent: the id, or whatever a tenant that exists is called.
    *
    * @generated from field: string name = 2;
    */
@@ -127,7 +127,7 @@ export type CreateTenantRequestJson = {
   id?: string;
 
   /**
-   * For people: at most 256 bytes, no control characters. Default: the id.
+   * For people: at most 256 bytes, no control characters. Absent: the id, or whatever a tenant that exists is called.
    *
    * @generated from field: string name = 2;
    */
@@ -155,7 +155,7 @@ export type CreateTenantResponse = Message<"audit.v1.CreateTenantResponse"> & {
   tenant?: Tenant | undefined;
 
   /**
-   * Whether it was made by this call.
+   * Whether it was made by this call. Of a call that is repeated because its answer was lost: false, if the first one did.
    *
    * @generated from field: bool created = 2;
    */
@@ -176,7 +176,7 @@ export type CreateTenantResponseJson = {
   tenant?: TenantJson;
 
   /**
-   * Whether it was made by this call.
+   * Whether it was made by this call. Of a call that is repeated because its answer was lost: false, if the first one did.
    *
    * @generated from field: bool created = 2;
    */
@@ -197,7 +197,7 @@ export const CreateTenantResponseSchema: GenMessage<CreateTenantResponse, {jsonT
  */
 export type ListTenantsRequest = Message<"audit.v1.ListTenantsRequest"> & {
   /**
-   * How many tenants at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many tenants at most: 0 means 50, more than 500 means 500, negative is an error.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -218,7 +218,7 @@ export type ListTenantsRequest = Message<"audit.v1.ListTenantsRequest"> & {
  */
 export type ListTenantsRequestJson = {
   /**
-   * How many tenants at most: 0 means 50, more than 1,000 means 1,000, negative is an error.
+   * How many tenants at most: 0 means 50, more than 500 means 500, negative is an error.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -351,7 +351,7 @@ export type RenameTenantResponse = Message<"audit.v1.RenameTenantResponse"> & {
   tenant?: Tenant | undefined;
 
   /**
-   * Whether this call changed it.
+   * Whether this call changed it. Of a call that is repeated because its answer was lost: false, if the first one did.
    *
    * @generated from field: bool changed = 2;
    */
@@ -372,7 +372,7 @@ export type RenameTenantResponseJson = {
   tenant?: TenantJson;
 
   /**
-   * Whether this call changed it.
+   * Whether this call changed it. Of a call that is repeated because its answer was lost: false, if the first one did.
    *
    * @generated from field: bool changed = 2;
    */
@@ -449,7 +449,7 @@ export type DisableTenantResponse = Message<"audit.v1.DisableTenantResponse"> & 
   tenant?: Tenant | undefined;
 
   /**
-   * Whether this call changed it.
+   * As in RenameTenantResponse.
    *
    * @generated from field: bool changed = 2;
    */
@@ -470,7 +470,7 @@ export type DisableTenantResponseJson = {
   tenant?: TenantJson;
 
   /**
-   * Whether this call changed it.
+   * As in RenameTenantResponse.
    *
    * @generated from field: bool changed = 2;
    */
@@ -547,7 +547,7 @@ export type EnableTenantResponse = Message<"audit.v1.EnableTenantResponse"> & {
   tenant?: Tenant | undefined;
 
   /**
-   * Whether this call changed it.
+   * As in RenameTenantResponse.
    *
    * @generated from field: bool changed = 2;
    */
@@ -568,7 +568,7 @@ export type EnableTenantResponseJson = {
   tenant?: TenantJson;
 
   /**
-   * Whether this call changed it.
+   * As in RenameTenantResponse.
    *
    * @generated from field: bool changed = 2;
    */
@@ -589,11 +589,11 @@ export const EnableTenantResponseSchema: GenMessage<EnableTenantResponse, {jsonT
  */
 export const TenantService: GenService<{
   /**
-   * Makes a tenant, and `audit.log.created`, the first event of its log. Making it again with the same name changes nothing.
-   * Needs an operator good for the tenant's id, or for every tenant.
+   * Makes a tenant, and `audit.log.created`, the first event of its log, on behalf of the caller. Making it again, with the
+   * same name or with none, changes nothing. Needs an operator good for the tenant's id, or for every tenant.
    *
    * Errors: INVALID_ARGUMENT with every violation; NOT_FOUND if the id is none the caller may see; ALREADY_EXISTS if the
-   * tenant has another name.
+   * tenant has another name than the one given.
    *
    * @generated from rpc audit.v1.TenantService.CreateTenant
    */
@@ -605,7 +605,8 @@ export const TenantService: GenService<{
   /**
    * Lists the tenants the caller may see, in the order they were made, page by page. Needs a tenant admin or an operator.
    *
-   * Errors: INVALID_ARGUMENT for a bad page size or page token.
+   * Paging never repeats or skips a tenant; one that is made meanwhile comes last. Errors: INVALID_ARGUMENT for a negative
+   * page size, or a page token that was made for a caller with other tenants.
    *
    * @generated from rpc audit.v1.TenantService.ListTenants
    */
@@ -615,9 +616,10 @@ export const TenantService: GenService<{
     output: typeof ListTenantsResponseSchema;
   },
   /**
-   * Gives a tenant another name: `audit.tenant.renamed`. Its id stays. Needs a tenant admin or an operator.
+   * Gives a tenant another name: `audit.tenant.renamed`, with both names. Its id stays. Needs a tenant admin or an operator.
    *
-   * Errors: INVALID_ARGUMENT; NOT_FOUND if the tenant does not exist for the caller.
+   * Errors: INVALID_ARGUMENT with every violation; NOT_FOUND if the tenant does not exist for the caller; PERMISSION_DENIED
+   * with the reason TENANT_DISABLED for a tenant admin whose tenant is disabled.
    *
    * @generated from rpc audit.v1.TenantService.RenameTenant
    */
@@ -627,10 +629,12 @@ export const TenantService: GenService<{
     output: typeof RenameTenantResponseSchema;
   },
   /**
-   * Closes a tenant's log: `audit.tenant.disabled`. Within 30 seconds no event of it is taken at any door (messages from NATS
-   * become dead letters, which can be redriven later), and only operators read it. Nothing is deleted. Needs an operator.
+   * Closes a tenant's log: `audit.tenant.disabled`. Within 30 seconds, in the replica that answers at once, callers can no
+   * longer write to it (PERMISSION_DENIED with the reason TENANT_DISABLED; messages from NATS become dead letters with that
+   * reason, which can be redriven later), and only operators read it. Nothing is deleted, and the service goes on telling in
+   * it what is done to the tenant. Needs an operator.
    *
-   * Errors: INVALID_ARGUMENT; NOT_FOUND if the tenant does not exist for the caller.
+   * Errors: INVALID_ARGUMENT with every violation; NOT_FOUND if the tenant does not exist for the caller.
    *
    * @generated from rpc audit.v1.TenantService.DisableTenant
    */
@@ -640,7 +644,7 @@ export const TenantService: GenService<{
     output: typeof DisableTenantResponseSchema;
   },
   /**
-   * Opens a tenant's log again: `audit.tenant.enabled`. Needs an operator.
+   * Opens a tenant's log again: `audit.tenant.enabled`. As quick to hold as disabling. Needs an operator.
    *
    * Errors: as of DisableTenant.
    *

@@ -1,0 +1,93 @@
+import type { KeyObject } from "node:crypto";
+import { invalidArgument } from "../errors.ts";
+import type { EventId, Micros, TenantId } from "../event/event.ts";
+import { type Database, inTenants, type TenantScope } from "../storage/db.ts";
+import { microsSql } from "../storage/stored-row.ts";
+import { type TenantRow, type TenantState, tenantOf } from "../storage/tenants.ts";
+import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
+
+export interface TenantQueryOptions {
+	readonly db: Database;
+	/** `DerivedKeys.pageTokens`. */
+	readonly pageTokenKey: KeyObject;
+}
+
+export interface TenantPage {
+	readonly tenants: TenantState[];
+	readonly nextPageToken: string;
+}
+
+/** Lists tenants. Which is for access control to say. */
+export class TenantQuery {
+	readonly #db: Database;
+	readonly #pageTokenKey: KeyObject;
+
+	constructor({ db, pageTokenKey }: TenantQueryOptions) {
+		this.#db = db;
+		this.#pageTokenKey = pageTokenKey;
+	}
+
+	/**
+	 * One page, in the order in which the tenants were made: one that is made meanwhile comes after all others, so nothing is
+	 * repeated or skipped between pages.
+	 *
+	 * @throws AuditError invalid_argument, unavailable
+	 */
+	async list(
+		{ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
+		scope: TenantScope,
+	): Promise<TenantPage> {
+		if (pageSize < 0) {
+			throw invalidArgument([{ field: "page_size", message: "must not be negative" }], "INVALID_QUERY");
+		}
+		const listing: TenantListing = {
+			kind: "tenants",
+			scope: scope === "all" ? "all" : [...scope].sort(),
+			pageSize: Math.min(pageSize || PAGE_SIZE.fallback, PAGE_SIZE.most),
+		};
+		const cursor = pageToken ? openPageToken(this.#pageTokenKey, listing, pageToken, Date.now()) : undefined;
+		const { rows } = await inTenants(this.#db, scope, (client) =>
+			// One row more than the page holds tells whether there is another page.
+			client.query<ListedRow>(LIST, [cursor ? slotOf(cursor) : -1n, listing.pageSize + 1]),
+		);
+		const page = rows.slice(0, listing.pageSize);
+		const last = page.at(-1);
+		const more = rows.length > page.length && last !== undefined;
+		return {
+			tenants: page.map(tenantOf),
+			nextPageToken: more ? issuePageToken(this.#pageTokenKey, listing, cursorOf(last.slot), Date.now()) : "",
+		};
+	}
+}
+
+/** A page must fit into an answer, also where every name is as long as it can be. */
+const PAGE_SIZE = { fallback: 50, most: 500 } as const;
+
+/** What page tokens are bound to. */
+interface TenantListing extends Paged {
+	/** Tells these tokens from those of searches. */
+	readonly kind: "tenants";
+	/** The tenants the caller may see. */
+	readonly scope: readonly TenantId[] | "all";
+}
+
+const LIST = `
+	SELECT t.slot, t.id, coalesce(c.name, t.name) AS name, ${microsSql("t.created_at")} AS created_us,
+	       ${microsSql("c.disabled_at")} AS disabled_us
+	FROM audit.tenants t
+	LEFT JOIN LATERAL (SELECT n.name, n.disabled_at FROM audit.tenant_changes n
+	                   WHERE n.tenant_id = t.id ORDER BY n.change_no DESC LIMIT 1) c ON true
+	WHERE t.slot > $1 ORDER BY t.slot LIMIT $2`;
+
+interface ListedRow extends TenantRow {
+	readonly slot: string;
+}
+
+/** Tokens carry a time and an id. A slot goes where the time would be; slots are given in the order tenants are made. */
+function cursorOf(slot: string): Cursor {
+	return { occurredAt: BigInt(slot) as Micros, id: "00000000-0000-0000-0000-000000000000" as EventId };
+}
+
+function slotOf({ occurredAt }: Cursor): bigint {
+	return occurredAt;
+}
