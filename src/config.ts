@@ -8,6 +8,8 @@ import {
 	parseKeyFile,
 	readNatsUrl,
 } from "./nats-access.ts";
+import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
+import { RATE_SETTINGS, type RateSettings, readRates } from "./rate-settings.ts";
 import { readTlsSettings, TLS_SETTINGS, type TlsSettings } from "./rpc/tls-settings.ts";
 
 /** The service's settings, checked and complete. */
@@ -33,11 +35,20 @@ export interface Config {
 		/** The most connections at one time, and the most of one address. */
 		readonly connections: number;
 		readonly connectionsPerAddress: number;
+		/** The most open streams of one key, and of the keys of one tenant together. */
+		readonly keyStreams: number;
+		readonly tenantStreams: number;
+		/** What a key and a tenant may ask for in a second. */
+		readonly rates: RateSettings;
 		/** From the order to stop until calls in flight are cut off. */
 		readonly drainMs: number;
 		/** From the order to stop until new connections are refused. */
 		readonly noticeMs: number;
 	};
+	/** The proxies whose word is taken for where a request comes from. */
+	readonly trustedProxies: readonly Network[];
+	/** The origins whose web pages may call. */
+	readonly corsOrigins: readonly string[];
 	/** Names beginning AUDIT_ that mean nothing, to warn about. */
 	readonly unknownNames: readonly string[];
 }
@@ -129,6 +140,27 @@ export const SETTINGS = {
 		fallback: "1000",
 		parse: parseCount(1, 1_000_000),
 	},
+	...RATE_SETTINGS,
+	AUDIT_KEY_STREAMS: {
+		doc: "The most streams one key may have open at one time, in each process.",
+		fallback: "100",
+		parse: parseCount(1, 1_000_000),
+	},
+	AUDIT_TENANT_STREAMS: {
+		doc: "The most of the keys of one tenant together; keys for several tenants count by themselves alone.",
+		fallback: "500",
+		parse: parseCount(1, 1_000_000),
+	},
+	AUDIT_TRUSTED_PROXIES: {
+		doc: "The proxies that are believed what they say in X-Forwarded-For or Forwarded (one of the two; if both come they must agree): addresses and CIDRs, separated by commas. The client is the rightmost address that is none of theirs: log lines and the share of calls per address go by it. Without one, both headers are ignored.",
+		optional: true,
+		parse: parseNetworks,
+	},
+	AUDIT_CORS_ORIGINS: {
+		doc: "The origins whose web pages may call the service, such as https://audit.example.com, separated by commas; no wildcard. Pages of any other origin are refused, but those of the service's own host and port.",
+		optional: true,
+		parse: parseOrigins,
+	},
 	AUDIT_DRAIN_MS: {
 		doc: "How many milliseconds after SIGTERM the calls in flight are cut off. The container's own time to stop must be longer by some seconds.",
 		fallback: "8000",
@@ -167,9 +199,14 @@ export function loadConfig(env: Environment): Config {
 		limits: {
 			connections: read<number>("AUDIT_MAX_CONNECTIONS") as number,
 			connectionsPerAddress: read<number>("AUDIT_MAX_CONNECTIONS_PER_ADDRESS") as number,
+			keyStreams: read<number>("AUDIT_KEY_STREAMS") as number,
+			tenantStreams: read<number>("AUDIT_TENANT_STREAMS") as number,
+			rates: readRates(read),
 			drainMs: read<number>("AUDIT_DRAIN_MS") as number,
 			noticeMs: read<number>("AUDIT_DRAIN_NOTICE_MS") as number,
 		},
+		trustedProxies: read<readonly Network[]>("AUDIT_TRUSTED_PROXIES") ?? [],
+		corsOrigins: read<readonly string[]>("AUDIT_CORS_ORIGINS") ?? [],
 		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
 	};
 	complainOf(problems);

@@ -109,12 +109,12 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		}
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
-		const { host, httpPort, grpcPort, limits } = config;
 		const access = { keyChanges, keyQuery, tenants };
 		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
 		const services = { ...calls, authenticator, readiness, telemetry, logger };
-		const ports = { host, httpPort, grpcPort, limits, tls: tls.files };
-		const { httpUrl, grpcUrl } = closer.add(await listen({ ...ports, ...services }), (doors) => doors.close());
+		const { httpUrl, grpcUrl } = closer.add(await listen({ ...config, tls: tls.files, ...services }), (doors) =>
+			doors.close(),
+		);
 		logger.info({ http_url: httpUrl, grpc_url: grpcUrl }, "listening");
 		return { httpUrl, grpcUrl, natsDoor, reload: () => tls.reload(), close: () => closer.close() };
 	} catch (error) {

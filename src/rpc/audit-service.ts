@@ -35,6 +35,7 @@ import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
 import { refuseDisabled } from "./disabled.ts";
+import type { RateLimits } from "./rate-limits.ts";
 import { type Answers, readBy } from "./recorded-reads.ts";
 
 export interface AuditServiceOptions {
@@ -56,7 +57,10 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #telemetry: Telemetry;
 	readonly #disabled: AuditServiceOptions["disabled"];
 
-	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions) {
+	readonly #rates: RateLimits;
+
+	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
+		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
@@ -70,6 +74,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const events = request.event ? [request.event] : [];
 		authorize(principal, "writeEvent", tenantsOf(events));
 		if (!request.event) throw invalidArgument([{ field: "event", message: "is required" }]);
+		this.#rates.admitEvents(events, call);
 		const [result] = await this.#ingest.accept(events, writerOf(principal, call), { atomic: false });
 		if (!result?.ok) throw errorWithin(at, result?.error);
 		call.batchIds.add(result.event.batchId);
@@ -81,6 +86,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		call.events = request.events.length;
 		authorize(principal, "batchWrite", tenantsOf(request.events));
 		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: MODES_ALLOWED }]);
+		this.#rates.admitEvents(request.events, call);
 		const atomic = request.mode === BatchWriteMode.ATOMIC;
 		const results = await this.#ingest.accept(request.events, writerOf(principal, call), { atomic });
 		for (const result of results) {
@@ -94,6 +100,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
+		this.#rates.admitRead(principal);
 		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
 		const { asked, events, nextPageToken } = await this.#query.search(request, readable, principal.maskedUnits);
 		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: readable };
@@ -105,6 +112,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
+		this.#rates.admitRead(principal);
 		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
 		const event = await this.#query.get(request, readable, principal.maskedUnits);
 		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: readable };

@@ -94,7 +94,10 @@ export class CallBounds {
 					refuse(error as Error);
 				}
 			});
-			this.#request.once("end", () => resolve(Buffer.concat(chunks)));
+			this.#request.once("end", () => {
+				this.#call.bodyBytes = size;
+				resolve(Buffer.concat(chunks));
+			});
 		});
 	}
 
@@ -108,6 +111,12 @@ export class CallBounds {
 			this.#take(Math.min(isCompressed ? unpackedSize(size, maxBytes) : size, maxBytes));
 			yield chunk as Uint8Array;
 		}
+	}
+
+	/** Does something once the call is over; at once if it is. */
+	whenOver(listener: () => void): void {
+		if (this.#isOver) return listener();
+		this.#over.signal.addEventListener("abort", listener, { once: true });
 	}
 
 	get #isOver(): boolean {

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
-import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
-import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { ClientCertificate } from "../auth/mtls.ts";
 import type { Principal } from "../auth/principal.ts";
 import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
+import type { ClientAddresses } from "./client-address.ts";
 
 /** A request and its response over HTTP/1.1 or HTTP/2. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -21,7 +21,7 @@ export interface Call {
 	readonly requestId: string;
 	/** Continued from the caller's, if it brings one. */
 	readonly trace: Trace;
-	/** The IP address it comes from; empty if it is not known. */
+	/** Where it comes from, as far as is known for sure: the peer, or what trusted proxies say of their callers. */
 	readonly address: string;
 	readonly startedAt: number;
 	/** The RPC's name, or the REST route. */
@@ -30,6 +30,8 @@ export interface Call {
 	/** What the connection it came by was opened with. */
 	certificate?: ClientCertificate | undefined;
 	principal?: Principal;
+	/** The size of its body as it was sent, once it is read. */
+	bodyBytes?: number;
 	/** Asks anew who is calling: of a stream's caller, again and again. */
 	authenticate?: () => Promise<Principal>;
 	/** How many events it brings, once they are read. */
@@ -42,21 +44,15 @@ export interface Call {
 	failure?: { readonly code: string; readonly reason: string; readonly cause?: unknown };
 }
 
-export function startCall(headers: IncomingHttpHeaders, remoteAddress: string | undefined): Call {
+export function startCall({ headers, socket }: NodeRequest, addresses: ClientAddresses): Call {
 	const header = (name: string) => {
 		const values = headers[name];
 		return typeof values === "string" ? values : undefined;
 	};
 	const requestId = readRequestId(header("x-request-id")) ?? randomUUID();
 	const trace = startCallTrace(header, requestId);
-	const address = plainAddress(remoteAddress);
+	const address = addresses.of(socket.remoteAddress, headers);
 	return { requestId, trace, address, startedAt: performance.now(), batchIds: new Set() };
-}
-
-/** An IPv4 address is one, though it comes by a socket for both; the zone of a link is nobody's else. */
-function plainAddress(address = ""): string {
-	const plain = address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
-	return isIP(plain) === 0 ? "" : plain;
 }
 
 /** Where Connect's handlers find the call they belong to. */

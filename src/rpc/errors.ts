@@ -45,8 +45,9 @@ export function malformedRequest(violations: Violation[]): AuditError {
 
 const MALFORMED_REQUEST = "MALFORMED_REQUEST";
 
-/** The reason of the one error whose status over REST is not its code's. */
+/** The reasons of the errors whose status over REST is not their code's. */
 export const REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE";
+export const UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE";
 
 export function requestTooLarge(): AuditError {
 	return new AuditError("resource_exhausted", TOO_LARGE, { reason: REQUEST_TOO_LARGE });

@@ -1,39 +1,44 @@
 import { AuditError } from "../errors.ts";
-import { describeError, type Logger } from "../logger.ts";
 import type { Telemetry } from "../telemetry.ts";
-import { runWith, traceIdOf } from "../trace.ts";
+import { runWith } from "../trace.ts";
 import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
 import { measureEnd } from "./call-end.ts";
+import type { CallLog } from "./call-log.ts";
+import type { ClientAddresses } from "./client-address.ts";
 import { sourceOf } from "./connections.ts";
 import { asAuditError, overloaded } from "./errors.ts";
 import { refuseStream } from "./http2-session.ts";
 import { RPC_LIMITS } from "./limits.ts";
+import type { Origins } from "./origins.ts";
 import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
+import { setSecurityHeaders } from "./security-headers.ts";
 import { endWithAnswer } from "./sending.ts";
 import { certificateOf } from "./tls-front.ts";
 
 export interface GuardOptions {
-	readonly logger: Logger;
+	readonly log: CallLog;
 	readonly telemetry: Telemetry;
 	readonly stalledMs: number;
 	/** The calls being answered, by the address they come from. */
 	readonly calls: Quota;
+	readonly addresses: ClientAddresses;
+	readonly origins: Origins;
 }
 
 /**
- * The outermost layer of both ports: no request ends the process, every response carries `x-request-id`, and the end of
- * every call is logged once.
+ * The outermost layer of both ports: no request ends the process, every response carries `x-request-id` and what tells
+ * browsers to do nothing with it, and the end of every call is logged once.
  *
  * Connect's adapter builds a URL from `Host` or `:authority` and throws, outside of any promise, when they are malformed
  * or missing: such requests end here.
  */
 export function guard(
 	serve: Route,
-	{ logger, telemetry, stalledMs, calls }: GuardOptions,
+	{ log, telemetry, stalledMs, calls, addresses, origins }: GuardOptions,
 ): (request: NodeRequest, response: NodeResponse) => void {
 	return (request, response) => {
-		const call = startCall(request.headers, request.socket.remoteAddress);
+		const call = startCall(request, addresses);
 		// Broken connections are the callers' affair; without listeners they would end the process.
 		request.on("error", () => {});
 		response.on("error", () => {});
@@ -46,21 +51,22 @@ export function guard(
 		response.once("close", () => {
 			gone = true;
 			const failure = failureOf(call, response);
-			logEnd(call, failure, logger);
+			log.end(call, failure);
 			measureEnd(call, failure, telemetry);
 		});
 		try {
 			response.setHeader("x-request-id", call.requestId);
 			call.certificate = certificateOf(request.socket);
-			if (!holdPlace(request, response, calls)) return refuseUnseen(request, response, call);
+			setSecurityHeaders(request, response);
+			origins.share(request, response);
+			if (!holdPlace(call, response, calls)) return refuseUnseen(request, response, call);
 			endWithAnswer(request, response, stalledMs);
 			if (headerBytes(request) > RPC_LIMITS.headerBytes) {
 				const tooLarge = { status: 431 };
 				return void sendError(request, response, call, headersTooLarge(), tooLarge).catch(fail);
 			}
-			if (!hasValidAuthority(request)) {
-				return refuse(request, response, call, malformedAuthority());
-			}
+			origins.require(request, validAuthority(request));
+			if (origins.answerPreflight(request, response)) return void (call.name = "preflight");
 			runWith(call.trace, () => serve(request, response, call))?.catch(fail);
 		} catch (error) {
 			fail(error);
@@ -69,8 +75,8 @@ export function guard(
 }
 
 /** A place among the calls being answered, until this one is. @returns whether there was one */
-function holdPlace(request: NodeRequest, response: NodeResponse, calls: Quota): boolean {
-	const source = sourceOf(request.socket.remoteAddress);
+function holdPlace({ address }: Call, response: NodeResponse, calls: Quota): boolean {
+	const source = sourceOf(address);
 	if (!calls.take(source, 1)) return false;
 	response.once("close", () => calls.giveBack(source, 1));
 	return true;
@@ -95,9 +101,12 @@ function headersTooLarge(): AuditError {
 	});
 }
 
-function hasValidAuthority(request: NodeRequest): boolean {
+function validAuthority(request: NodeRequest): string {
 	const authority = "authority" in request ? request.authority : request.headers.host;
-	return authority !== undefined && /^[^\s/?#@\\]+$/.test(authority) && URL.canParse(`http://${authority}`);
+	const isValid = authority !== undefined && /^[^\s/?#@\\]+$/.test(authority) && URL.canParse(`http://${authority}`);
+	if (isValid) return authority;
+	const message = "Host or :authority must be a host name or address, with or without a port";
+	throw new AuditError("invalid_argument", message, { reason: "MALFORMED_AUTHORITY" });
 }
 
 /** Answers with an error, or cuts off an answer that has begun. */
@@ -108,37 +117,8 @@ function refuse(request: NodeRequest, response: NodeResponse, call: Call, error:
 	response.destroy();
 }
 
-function malformedAuthority(): AuditError {
-	const message = "Host or :authority must be a host name or address, with or without a port";
-	return new AuditError("invalid_argument", message, { reason: "MALFORMED_AUTHORITY" });
-}
-
 /** Why a call that is over failed, if it did; a caller that left before the end is a reason, too. */
 function failureOf(call: Call, response: NodeResponse): Call["failure"] {
 	const failure = call.failure ?? (response.writableEnded ? undefined : { code: "canceled", reason: "" });
 	return failure?.code === "canceled" && call.isStream && response.headersSent ? undefined : failure;
-}
-
-/** A batch of retries may have been stored in as many batches as it has events. */
-const LOGGED_BATCHES = 8;
-
-/** What succeeded is told at debug level, one line per call would drown the rest; what failed through us, as an error. */
-function logEnd(call: Call, failure: Call["failure"], logger: Logger): void {
-	const facts = {
-		request_id: call.requestId,
-		trace_id: traceIdOf(call.trace),
-		call: call.name,
-		protocol: call.protocol,
-		key_id: call.principal?.keyId,
-		...(call.batchIds.size > 0 && { batch_ids: [...call.batchIds].slice(0, LOGGED_BATCHES).map(String) }),
-		ms: Math.round(performance.now() - call.startedAt),
-	};
-	if (!failure) return logger.debug(facts, "call answered");
-	const { code, reason } = failure;
-	// What is the caller's fault needs no look into our inside.
-	const isOurs = code === "internal" || code === "unavailable";
-	const cause =
-		isOurs && "cause" in failure && failure.cause !== undefined ? { cause: describeError(failure.cause) } : {};
-	const level = code === "internal" ? "error" : code === "unavailable" ? "warn" : "info";
-	logger[level]({ ...facts, code, reason, ...cause }, "call failed");
 }

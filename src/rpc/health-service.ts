@@ -1,7 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { AuditError } from "../errors.ts";
 import { type Health, HealthCheckResponse_ServingStatus as Status } from "../gen/grpc/health/v1/health_pb.ts";
+import { callOf } from "./call.ts";
+import { sourceOf } from "./connections.ts";
+import { Quota } from "./quota.ts";
 import type { Readiness } from "./route-health.ts";
 
 export interface HealthServiceOptions {
@@ -12,8 +15,9 @@ export interface HealthServiceOptions {
 }
 
 const POLL_MS = 1_000;
-/** Watching needs no key, and each watcher keeps a stream. */
+/** Watching needs no key, and each watcher keeps a stream: so many may, and so many of one address. */
 const WATCHERS = 1_000;
+const WATCHERS_PER_ADDRESS = 100;
 
 /**
  * grpc.health.v1.Health: SERVING while writes can commit.
@@ -27,7 +31,7 @@ export class HealthService implements Pick<ServiceImpl<typeof Health>, "check" |
 	/** What the watchers are to know; undefined while nobody has asked. */
 	#ready: boolean | undefined;
 	#changed = Promise.withResolvers<void>();
-	#watchers = 0;
+	readonly #watchers = new Quota(WATCHERS, WATCHERS_PER_ADDRESS);
 	#polling = false;
 	#closed = false;
 
@@ -49,8 +53,8 @@ export class HealthService implements Pick<ServiceImpl<typeof Health>, "check" |
 	};
 
 	/** The status now and whenever it changes, until the caller leaves or the service ends. */
-	watch = ({ service }: { service: string }, { signal }: { signal: AbortSignal }): AsyncIterable<{ status: Status }> =>
-		this.#watch(service, signal);
+	watch = ({ service }: { service: string }, { signal, values }: HandlerContext): AsyncIterable<{ status: Status }> =>
+		this.#watch(service, signal, sourceOf(callOf(values).address));
 
 	/** NOT_SERVING from now on; ends the watchers' streams. */
 	close(): void {
@@ -58,12 +62,11 @@ export class HealthService implements Pick<ServiceImpl<typeof Health>, "check" |
 		this.#tell(false);
 	}
 
-	async *#watch(service: string, signal: AbortSignal): AsyncIterable<{ status: Status }> {
-		if (this.#watchers >= WATCHERS) {
+	async *#watch(service: string, signal: AbortSignal, source: string): AsyncIterable<{ status: Status }> {
+		if (!this.#watchers.take(source, 1)) {
 			throw new AuditError("resource_exhausted", "too many callers watch; use Check", { reason: "TOO_MANY_WATCHERS" });
 		}
 		const left = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-		this.#watchers += 1;
 		if (!this.#polling) void this.#poll();
 		try {
 			for (let told: Status | undefined; !signal.aborted; ) {
@@ -76,13 +79,13 @@ export class HealthService implements Pick<ServiceImpl<typeof Health>, "check" |
 				if (changed === this.#changed.promise) await Promise.race([changed, left]);
 			}
 		} finally {
-			this.#watchers -= 1;
+			this.#watchers.giveBack(source, 1);
 		}
 	}
 
 	async #poll(): Promise<void> {
 		this.#polling = true;
-		while (this.#watchers > 0 && !this.#closed) {
+		while (this.#watchers.taken > 0 && !this.#closed) {
 			this.#tell(await this.#isReady());
 			await sleep(POLL_MS, undefined, { ref: false });
 		}

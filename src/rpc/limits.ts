@@ -1,4 +1,5 @@
 import type { RpcName } from "../auth/permissions.ts";
+import type { RateSettings } from "../rate-settings.ts";
 
 /** The bounds of the RPC and REST doors. */
 export const RPC_LIMITS = {
@@ -27,6 +28,11 @@ export interface DoorLimits {
 	/** Answers being made or not yet read, each counted as what it may become. Whoever comes then waits. */
 	readonly answerBytes: number;
 	readonly answerBytesPerKey: number;
+	/** Streams that need a key: those of one key, and of all keys bound to one tenant. */
+	readonly keyStreams: number;
+	readonly tenantStreams: number;
+	/** What a key and a tenant may ask for in a second. */
+	readonly rates: RateSettings;
 	/** How long a unary call may take. A caller may ask for less, not for more. */
 	readonly writeMs: number;
 	readonly readMs: number;
@@ -56,6 +62,15 @@ export const DOOR_LIMITS: DoorLimits = {
 	inFlightBytesPerKey: 16 * MIB,
 	answerBytes: 96 * MIB,
 	answerBytesPerKey: 32 * MIB,
+	keyStreams: 100,
+	tenantStreams: 500,
+	rates: {
+		keyEvents: Number.POSITIVE_INFINITY,
+		keyBytes: Number.POSITIVE_INFINITY,
+		tenantEvents: Number.POSITIVE_INFINITY,
+		tenantBytes: Number.POSITIVE_INFINITY,
+		keyReads: Number.POSITIVE_INFINITY,
+	},
 	writeMs: 15_000,
 	readMs: 30_000,
 	stalledMs: 20_000,

@@ -2,16 +2,21 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Port } from "../config.ts";
 import type { Logger } from "../logger.ts";
+import type { Network } from "../network-settings.ts";
 import { type Telemetry, value } from "../telemetry.ts";
 import { AccessServiceCalls, type AccessServiceOptions } from "./access-service.ts";
 import { AuditServiceCalls, type AuditServiceOptions } from "./audit-service.ts";
 import type { Route } from "./call.ts";
+import { CallLog } from "./call-log.ts";
+import { ClientAddresses } from "./client-address.ts";
 import { Connections } from "./connections.ts";
 import { DeadLetterServiceCalls, type DeadLetterServiceOptions } from "./dead-letter-service.ts";
 import { guard } from "./guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "./limits.ts";
+import { Origins } from "./origins.ts";
 import { openPort } from "./port.ts";
 import { Quota } from "./quota.ts";
+import { RateLimits } from "./rate-limits.ts";
 import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
@@ -30,6 +35,10 @@ export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOpt
 	readonly readiness: () => Promise<Readiness>;
 	readonly telemetry: Telemetry;
 	readonly logger: Logger;
+	/** Whose word is taken for where a request comes from; default: nobody's. */
+	readonly trustedProxies?: readonly Network[];
+	/** The origins whose web pages may call; default: none. */
+	readonly corsOrigins?: readonly string[];
 	/** Where they are to differ from the usual ones. */
 	readonly limits?: Partial<DoorLimits>;
 }
@@ -51,13 +60,16 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 	const limits = { ...DOOR_LIMITS, ...options.limits };
 	const connections = new Connections({ ...limits, logger });
 	const calls = new Quota(limits.calls, limits.callsPerAddress);
+	const log = new CallLog(logger);
+	const addresses = new ClientAddresses(options.trustedProxies ?? []);
+	const origins = new Origins(options.corsOrigins ?? []);
 	const stopping = new AbortController();
 	let closing = false;
 	const check = shareCheck(options.readiness);
 	const readiness = async () => (closing ? SHUTTING_DOWN : check());
 	const door = {
 		readiness,
-		calls: new AuditServiceCalls(options),
+		calls: new AuditServiceCalls(options, new RateLimits(limits.rates)),
 		deadLetters: new DeadLetterServiceCalls(options),
 		access: new AccessServiceCalls(options.access),
 		tenants: new TenantServiceCalls(options),
@@ -80,7 +92,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			tls: options.tls,
 			connections,
 			limits,
-			handle: guard(route, { logger, telemetry, stalledMs: limits.stalledMs, calls }),
+			handle: guard(route, { log, telemetry, stalledMs: limits.stalledMs, calls, addresses, origins }),
 		});
 	const http = await open("any", options.httpPort, firstOf(rpcs.route, ...others));
 	const grpc = await open("http2", options.grpcPort, firstOf(rpcs.route, routeNowhere)).catch(
@@ -101,6 +113,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 		await sleep(noticeMs);
 		stopping.abort();
 		await Promise.all([http, grpc].map((port) => port.close(limits.drainMs - noticeMs)));
+		log.close();
 	};
 	return { httpUrl: http.url, grpcUrl: grpc.url, close };
 }

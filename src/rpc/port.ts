@@ -9,6 +9,7 @@ import type { Connections } from "./connections.ts";
 import { drain, endConnectionAfter, type Peers, remember } from "./drain.ts";
 import { careFor } from "./http2-session.ts";
 import { type DoorLimits, HTTP1_LIMITS, HTTP2_LIMITS } from "./limits.ts";
+import { SECURITY_HEADERS } from "./security-headers.ts";
 import { behindTls, type TlsFiles, tlsOptions } from "./tls-front.ts";
 
 export interface PortOptions {
@@ -75,6 +76,8 @@ function createHttp2({ handle, limits, tls }: PortOptions, peers: Peers, listene
 			? createSecureServer({ ...HTTP2_LIMITS, ...tlsOptions(tls, limits.headersMs) }, handle)
 			: undefined;
 	const server = secure ?? createHttp2Server(HTTP2_LIMITS, handle);
+	// Node would answer these by itself, and not as we answer.
+	server.on("connect", handle).on("checkExpectation", handle);
 	const takeOver = takeAccept(server, secure ? "secureConnection" : "connection");
 	const accept = (socket: Socket) => {
 		const begin = (session: ServerHttp2Session) => {
@@ -104,7 +107,7 @@ function createBoth(options: PortOptions, peers: Peers): Acceptor {
 	const secure =
 		tls && createHttpsServer({ ...http1, ...tlsOptions(tls, limits.headersMs), ALPNProtocols: ALPN }, answer);
 	const server: Server = secure ?? createHttp1Server(http1, answer);
-	server.on("clientError", answerMalformed);
+	server.on("clientError", answerMalformed).on("checkExpectation", answer);
 	const acceptHttp1 = takeAccept(server, secure ? "secureConnection" : "connection");
 	const http2 = createHttp2(options, peers, server);
 	const acceptHttp2 = (socket: Socket) => {
@@ -175,7 +178,9 @@ function detectHttp2(socket: Socket, withinMs: number, decide: (isHttp2: boolean
 function answerMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
 	if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
 	const status = STATUS_OF_CLIENT_ERROR[error.code ?? ""] ?? "400 Bad Request";
-	socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\nx-request-id: ${randomUUID()}\r\n\r\n`);
+	const headers = { connection: "close", "content-length": 0, "x-request-id": randomUUID(), ...SECURITY_HEADERS };
+	const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+	socket.end(`HTTP/1.1 ${status}\r\n${lines.join("")}\r\n`);
 }
 
 const STATUS_OF_CLIENT_ERROR: Record<string, string> = {

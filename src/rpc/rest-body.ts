@@ -1,8 +1,8 @@
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
-import { invalidArgument } from "../errors.ts";
+import { AuditError, invalidArgument } from "../errors.ts";
 import type { CallBounds } from "./call-bounds.ts";
-import { malformedRequest, requestTooLarge } from "./errors.ts";
+import { malformedRequest, requestTooLarge, UNSUPPORTED_MEDIA_TYPE } from "./errors.ts";
 import { RPC_LIMITS } from "./limits.ts";
 
 const gunzipped = promisify(gunzip);
@@ -10,10 +10,20 @@ const gunzipped = promisify(gunzip);
 /**
  * Reads a request's body whole.
  *
+ * @param type the request's `content-type`. JSON must be called that: other types, or none, a browser sends for any page
+ * without asking first
  * @param encoding the request's `content-encoding`
- * @throws AuditError if it is too large before or after decompression, or no gzip
+ * @throws AuditError if it is called something else than JSON, too large before or after decompression, or no gzip
  */
-export async function readBody(bounds: CallBounds, encoding = "identity"): Promise<Uint8Array> {
+export async function readBody(
+	bounds: CallBounds,
+	{ type = "", encoding = "identity" }: { type: string | undefined; encoding: string | undefined },
+): Promise<Uint8Array> {
+	if (!/^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i.test(type)) {
+		throw new AuditError("invalid_argument", "the content type must be application/json", {
+			reason: UNSUPPORTED_MEDIA_TYPE,
+		});
+	}
 	const coding = encoding.toLowerCase();
 	if (coding !== "identity" && coding !== "gzip") {
 		throw invalidArgument(

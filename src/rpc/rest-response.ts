@@ -3,13 +3,14 @@ import { gzip } from "node:zlib";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AuditError, ErrorCode } from "../errors.ts";
 import type { Call, NodeRequest, NodeResponse } from "./call.ts";
-import { REQUEST_TOO_LARGE } from "./errors.ts";
+import { REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE } from "./errors.ts";
+import { SECURITY_HEADERS } from "./security-headers.ts";
 
 const gzipped = promisify(gzip);
 /** Smaller answers are not worth the work. */
 const COMPRESS_BYTES = 1024;
 
-/** The HTTP status of each code. A request that is too large has 413, a method that is not there 405. */
+/** The HTTP status of each code. A request that is too large has 413, one of another type 415, a method that is not there 405. */
 export const STATUS = {
 	invalid_argument: 400,
 	unauthenticated: 401,
@@ -40,9 +41,7 @@ export async function sendJson(
 	response.writeHead(status, {
 		"content-type": "application/json",
 		"content-length": body.byteLength,
-		"cache-control": "no-store",
-		vary: "accept-encoding",
-		"x-content-type-options": "nosniff",
+		vary: `${SECURITY_HEADERS.vary}, accept-encoding`,
 		...encoding,
 		...headers,
 	});
@@ -77,6 +76,7 @@ export async function sendError(
 }
 
 function statusOf({ code, reason }: AuditError): number {
+	if (reason === UNSUPPORTED_MEDIA_TYPE) return 415;
 	return reason === REQUEST_TOO_LARGE ? 413 : STATUS[code];
 }
 

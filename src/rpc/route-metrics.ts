@@ -1,6 +1,7 @@
 import type { Telemetry } from "../telemetry.ts";
 import type { Route } from "./call.ts";
 import { sendJson } from "./rest-response.ts";
+import { SECURITY_HEADERS } from "./security-headers.ts";
 
 /** `/metrics`: for Prometheus, without a key. Nothing in it tells of any tenant. */
 export function routeMetrics(telemetry: Telemetry): Route {
@@ -19,9 +20,7 @@ export function routeMetrics(telemetry: Telemetry): Route {
 			response.writeHead(200, {
 				"content-type": contentType,
 				"content-length": body.byteLength,
-				"cache-control": "no-store",
-				vary: "accept",
-				"x-content-type-options": "nosniff",
+				vary: `${SECURITY_HEADERS.vary}, accept`,
 			});
 			if (request.method === "HEAD") response.end();
 			else response.end(body);

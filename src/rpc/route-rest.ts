@@ -66,8 +66,8 @@ export function routeRest({ calls, authenticator, budgets, limits }: RestOptions
 			// Before the body: who may not call this at all is not listened to.
 			authorize(call.principal, method.rpc, []);
 			await bounds.roomForAnswer(answerBytesOf(method.rpc));
-			const encoding = headerOf(request, "content-encoding");
-			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(bounds, encoding) });
+			const told = { type: headerOf(request, "content-type"), encoding: headerOf(request, "content-encoding") };
+			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(bounds, told) });
 		};
 		return bounds.inTime(answer()).then(
 			(json) => sendJson(request, response, 200, json),

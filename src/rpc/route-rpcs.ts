@@ -18,7 +18,7 @@ import { callOf, contextOf, type Route } from "./call.ts";
 import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
-import { asConnectError } from "./errors.ts";
+import { asConnectError, UNSUPPORTED_MEDIA_TYPE } from "./errors.ts";
 import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
@@ -51,8 +51,8 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, access, tenants, authenticator, readiness, stopping } = options;
-	const router = createConnectRouter({ ...routerOptions(stopping), requestGate: requestGate(authenticator) });
+	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping } = options;
+	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
 	addAccessService(router, access);
@@ -62,9 +62,9 @@ export function routeRpcs(options: RouterOptions): RpcRoute {
 }
 
 /** What all RPCs have in common. */
-export function routerOptions(stopping: AbortSignal): ConnectRouterOptions {
+export function routerOptions(limits: DoorLimits, stopping: AbortSignal): ConnectRouterOptions {
 	return {
-		interceptors: interceptors(stopping),
+		interceptors: interceptors(limits, stopping),
 		acceptCompression: [compressionGzip],
 		readMaxBytes: RPC_LIMITS.requestBytes,
 		writeMaxBytes: RPC_LIMITS.answerBytes,
@@ -79,6 +79,10 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 	return (request, response, call) => {
 		const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
 		if (!handler) return undefined;
+		if (request.method !== "POST") {
+			call.name = nameOf(handler);
+			return sendError(request, response, call, POST_ONLY, { status: 405, headers: { allow: "POST" } });
+		}
 		const context = contextOf(call);
 		const universal = universalRequestFromNodeRequest(request, response, undefined, context);
 		const { localName, methodKind } = handler.method;
@@ -87,7 +91,6 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 		const ms = methodKind === "unary" ? takeTimeout(universal.header, limitMs) : limitMs;
 		const bounds = new CallBounds(request, response, call, { ms, budgets });
 		context.set(boundsKey, bounds);
-		const url = withReadableMessage(universal.url);
 		const body = bodyOf(bounds, {
 			isCompressed: takeCodings(universal.header),
 			isStream: methodKind === "client_streaming" || methodKind === "bidi_streaming",
@@ -95,23 +98,22 @@ export function routeTo(router: ConnectRouter, { budgets, limits }: Pick<RouterO
 			header: universal.header,
 			context,
 		});
-		return handler({ ...universal, url, body }).then((result) => {
+		return handler({ ...universal, body }).then((result) => {
 			const { status } = result;
-			if (status !== 405 && status !== 415 && status !== 505) return universalResponseToNodeResponse(result, response);
+			if (status !== 415 && status !== 505) return universalResponseToNodeResponse(result, response);
 			// Not yet an RPC, and nothing that Connect puts a body to.
 			call.name = nameOf(handler);
-			const headers: Record<string, string> = status === 405 ? { allow: handler.allowedMethods.join(", ") } : {};
-			return sendError(request, response, call, NOT_AN_RPC[status], { status, headers });
+			return sendError(request, response, call, NOT_AN_RPC[status], { status });
 		});
 	};
 }
 
+/** Connect's GET would put what is asked for into the URL, where proxies and histories keep it. */
+const POST_ONLY = new AuditError("invalid_argument", "an RPC is called with POST", { reason: "METHOD_NOT_ALLOWED" });
+
 const NOT_AN_RPC = {
-	405: new AuditError("invalid_argument", "an RPC is called with POST, one that only reads also with GET", {
-		reason: "METHOD_NOT_ALLOWED",
-	}),
 	415: new AuditError("invalid_argument", "the content type must be one of Connect, gRPC or gRPC-Web", {
-		reason: "UNSUPPORTED_MEDIA_TYPE",
+		reason: UNSUPPORTED_MEDIA_TYPE,
 	}),
 	505: new AuditError("invalid_argument", "streams in both directions need HTTP/2", { reason: "HTTP2_REQUIRED" }),
 } as const;
@@ -155,17 +157,4 @@ async function* bodyOf(
 	} catch (error) {
 		throw asConnectError(error);
 	}
-}
-
-/**
- * A Connect GET carries its request in the URL. If that is to be base64 and is not, Connect fails with an internal error;
- * so it is replaced by a request that is malformed in every format, which Connect refuses as it should.
- */
-function withReadableMessage(text: string): string {
-	const url = new URL(text);
-	const message = url.searchParams.get("message") ?? "";
-	if (url.searchParams.get("base64") !== "1" || /^[\w+/-]*={0,2}$/.test(message)) return text;
-	url.searchParams.delete("base64");
-	url.searchParams.set("message", "\0");
-	return url.href;
 }

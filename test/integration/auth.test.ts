@@ -116,7 +116,7 @@ describe("the same over REST", () => {
 	test.each(requests)("%s", async (_, { path, ...init }, rpc) => {
 		const permitted: readonly Role[] = PERMISSIONS[rpc];
 		const statusWith = async (key: string | undefined) => {
-			const headers: Record<string, string> = key ? { "x-api-key": key } : {};
+			const headers = { "content-type": "application/json", ...(key !== undefined && { "x-api-key": key }) };
 			return (await fetch(service.httpUrl + path.replace("ID", eventId), { ...init, headers })).status;
 		};
 		for (const role of ROLES) {

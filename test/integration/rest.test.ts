@@ -124,7 +124,7 @@ describe("writing and reading", () => {
 
 	test("answers are compressed for those who take it, requests may be", async () => {
 		const body = gzipSync(JSON.stringify({ ...login, tenant_id: "zip", description: "x".repeat(4000) }));
-		const headers = { authorization: `Bearer ${key}`, "content-encoding": "gzip" };
+		const headers = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-encoding": "gzip" };
 		const written = await fetch(`${service.httpUrl}/v1/audit/events`, { method: "POST", body, headers });
 		expect(written.status).toBe(200);
 		const found = await fetch(`${service.httpUrl}/v1/audit/events?tenant_id=zip`, { headers });
@@ -198,7 +198,7 @@ describe("errors", () => {
 		for (const encoding of ["gzip", "GZIP"]) {
 			const response = await fetch(`${service.httpUrl}/v1/audit/events`, {
 				method: "POST",
-				headers: { authorization: `Bearer ${key}`, "content-encoding": encoding },
+				headers: { authorization: `Bearer ${key}`, "content-type": "application/json", "content-encoding": encoding },
 				body: "not gzip",
 			});
 			const { error } = (await response.json()) as { error: Answer["error"] };
@@ -252,7 +252,7 @@ interface Answer {
 async function send(method: string, path: string, body?: unknown): Promise<Answer> {
 	const response = await fetch(service.httpUrl + path, {
 		method,
-		headers: { authorization: `Bearer ${key}` },
+		headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
 		...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
 	});
 	const json = (await response.json()) as Record<string, unknown>;

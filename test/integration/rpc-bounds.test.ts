@@ -123,7 +123,7 @@ test("compressed requests count as what they may become", async () => {
 	for (const [path, headers] of [
 		[`${RPC}/WriteEvent`, { "content-type": "application/proto", "content-encoding": "gzip" }],
 		[`${RPC}/WriteEvent`, { "content-type": "application/grpc+proto", "grpc-encoding": "gzip" }],
-		[EVENTS, { "content-encoding": "GZIP" }],
+		[EVENTS, { "content-type": "application/json", "content-encoding": "GZIP" }],
 	] as const) {
 		const isGrpc = "grpc-encoding" in headers;
 		const session = openSession(doors.httpUrl);
@@ -151,7 +151,7 @@ describe("that a body is compressed is seen whatever the header", () => {
 
 	// Names of codings have no case.
 	test.each([
-		["REST", EVENTS, { "content-encoding": "GZIP" }, JSON.stringify(EVENT)],
+		["REST", EVENTS, { "content-type": "application/json", "content-encoding": "GZIP" }, JSON.stringify(EVENT)],
 		["Connect", `${RPC}/WriteEvent`, { "content-encoding": "GZip" }, JSON.stringify({ event: EVENT })],
 	])("%s takes gzip under any spelling, and no other", async (_, path, headers, text) => {
 		const doors = await doorsWith({});
@@ -336,7 +336,8 @@ describe("an answer that nobody reads does not hold its connection for ever", ()
 async function write(url: string, key: string, size: number): Promise<string> {
 	const padding = " ".repeat(size - 60);
 	const body = JSON.stringify({ action: "user.login", actor: { id: "jane" } }) + padding;
-	const response = await fetch(url + EVENTS, { method: "POST", headers: { authorization: `Bearer ${key}` }, body });
+	const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+	const response = await fetch(url + EVENTS, { method: "POST", headers, body });
 	const { error } = (await response.json()) as { error: { reason: string } };
 	return error.reason;
 }

@@ -7,6 +7,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, describe, expect, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../src/gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.ts";
+import { parseNetworks } from "../../src/network-settings.ts";
 import { startDoors } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
 
@@ -65,6 +66,25 @@ describe("callers without a key", () => {
 		streams[0]?.leave();
 		await waitFor(async () => (await reflect().first).done === false, { what: "room for another" });
 	});
+});
+
+test("an address watches the service's health so many times, and keeps nobody else from it", async () => {
+	const doors = await doorsWith({ trustedProxies: parseNetworks("127.0.0.1") });
+	const watch = (address: string) => {
+		const leaving = new AbortController();
+		closers.push(() => leaving.abort());
+		// One connection has 100 calls at most.
+		const client = createClient(Health, createGrpcTransport({ baseUrl: doors.grpcUrl }));
+		const headers = { "x-forwarded-for": address };
+		const statuses = client.watch({}, { signal: leaving.signal, headers })[Symbol.asyncIterator]();
+		return { first: statuses.next(), leave: () => leaving.abort() };
+	};
+	const watchers = Array.from({ length: 100 }, () => watch("203.0.113.5"));
+	await Promise.all(watchers.map(({ first }) => first));
+	await expect(watch("203.0.113.5").first).rejects.toMatchObject({ code: Code.ResourceExhausted });
+	expect((await watch("203.0.113.6").first).value).toMatchObject({ status: Status.SERVING });
+	watchers[0]?.leave();
+	await waitFor(async () => (await watch("203.0.113.5").first).done === false, { what: "room for another" });
 });
 
 describe("a call too many", () => {

@@ -5,14 +5,27 @@ import {
 	FieldDescriptorProto_Label as Label,
 	FieldDescriptorProto_Type as Type,
 } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, createClient, createConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import {
+	type CallOptions,
+	Code,
+	ConnectError,
+	createClient,
+	createConnectRouter,
+	type ServiceImpl,
+} from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, describe, expect, test } from "vitest";
+import type { Principal } from "../../src/auth/principal.ts";
 import { AuditError } from "../../src/errors.ts";
+import type { TenantId } from "../../src/event/event.ts";
 import { createLogger } from "../../src/logger.ts";
+import { callOf } from "../../src/rpc/call.ts";
+import { CallLog } from "../../src/rpc/call-log.ts";
+import { ClientAddresses } from "../../src/rpc/client-address.ts";
 import { Connections } from "../../src/rpc/connections.ts";
 import { guard } from "../../src/rpc/guard.ts";
 import { DOOR_LIMITS, type DoorLimits } from "../../src/rpc/limits.ts";
+import { Origins } from "../../src/rpc/origins.ts";
 import { openPort } from "../../src/rpc/port.ts";
 import { Quota } from "../../src/rpc/quota.ts";
 import { routerOptions, routeTo } from "../../src/rpc/route-rpcs.ts";
@@ -105,6 +118,63 @@ test("a stream whose messages are not read is ended, and its handler with it", a
 	await waitFor(() => port.ended, { what: "the end of its handler" });
 });
 
+describe.each(["Connect", "gRPC"])("streams that need a key, over %s", (protocol) => {
+	const openWith = async (limits: Partial<DoorLimits>) => {
+		const port = await openStreams(limits);
+		const open = (rpc: "watch" | "talk", caller: string) => {
+			const leaving = new AbortController();
+			const questions = new PassThrough({ objectMode: true });
+			questions.write({ text: "one" });
+			const client = clientOf(port.url, protocol);
+			const options = { headers: { "x-caller": caller }, signal: leaving.signal };
+			const answers = rpc === "talk" ? client.talk(questions, options) : client.watch({ text: "" }, options);
+			const first = answers[Symbol.asyncIterator]().next();
+			first.catch(() => {});
+			closers.push(() => leaving.abort());
+			return { first, leave: () => leaving.abort() };
+		};
+		return open;
+	};
+	const refused = { code: Code.ResourceExhausted, rawMessage: expect.stringContaining("as many streams open") };
+
+	test("are bounded per key, whatever they are, and one that ends makes room", async () => {
+		const open = await openWith({ keyStreams: 2 });
+		const talks = [open("talk", "k1 acme"), open("talk", "k1 acme")];
+		for (const { first } of talks) expect((await first).value).toMatchObject({ text: "you said one" });
+		for (const rpc of ["talk", "watch"] as const)
+			await expect(open(rpc, "k1 acme").first).rejects.toMatchObject(refused);
+		expect((await open("talk", "k2 acme").first).value).toMatchObject({ text: "you said one" });
+		talks[0]?.leave();
+		await waitFor(async () => (await open("talk", "k1 acme").first).value, { what: "room for another stream" });
+	});
+
+	test("are bounded per tenant, over all keys bound to it", async () => {
+		const open = await openWith({ keyStreams: 2, tenantStreams: 2 });
+		const talks = [open("talk", "k1 acme"), open("talk", "k2 acme")];
+		for (const { first } of talks) await first;
+		await expect(open("talk", "k3 acme").first).rejects.toMatchObject(refused);
+		// A call that is refused keeps nothing of its key's share.
+		for (let i = 0; i < 5; i++) await expect(open("talk", "k3 acme").first).rejects.toMatchObject(refused);
+		await waitFor(async () => (await open("talk", "k3 globex").first).value, { what: "the key's share" });
+		await open("talk", "k4 acme globex").first;
+		talks[0]?.leave();
+		await waitFor(async () => (await open("talk", "k5 acme").first).value, { what: "room for another stream" });
+	});
+});
+
+function principalWith(id: string, tenants: readonly TenantId[]): Principal {
+	return {
+		kind: "api_key",
+		id,
+		keyId: id,
+		name: "",
+		roles: new Set(["reader"]),
+		tenants: new Set(tenants),
+		maskedUnits: new Set(),
+		expiresAt: undefined,
+	};
+}
+
 /** Waits for as long as a session without a call is kept. */
 async function sentAway(url: string): Promise<void> {
 	const idle = new RawHttp2(url);
@@ -112,7 +182,7 @@ async function sentAway(url: string): Promise<void> {
 	idle.socket.destroy();
 }
 
-/** A port with the two RPCs, and what the first one says. */
+/** A port with the two RPCs, and what the first one says. Who calls is what `x-caller` says: `KEY TENANT …`. */
 async function openStreams(changed: Partial<DoorLimits>) {
 	const limits = { ...DOOR_LIMITS, ...changed };
 	const logger = createLogger("silent");
@@ -138,14 +208,22 @@ async function openStreams(changed: Partial<DoorLimits>) {
 			for await (const { text } of questions) yield { text: `you said ${text}` };
 		},
 	};
-	const router = createConnectRouter(routerOptions(stopping.signal));
+	const router = createConnectRouter({
+		...routerOptions(limits, stopping.signal),
+		requestGate: ({ requestHeader, values }) => {
+			const [id, ...tenants] = requestHeader.get("x-caller")?.split(" ") ?? [];
+			if (id !== undefined) callOf(values).principal = principalWith(id, tenants as TenantId[]);
+		},
+	});
 	router.service(Streams, impl as unknown as ServiceImpl<DescService>);
 	const budgets = { requests: new Quota(2 ** 26, 2 ** 26), answers: new Quota(2 ** 26, 2 ** 26) };
 	const handle = guard(routeTo(router, { budgets, limits }), {
-		logger,
+		log: new CallLog(logger),
 		telemetry: new Telemetry(),
 		stalledMs: limits.stalledMs,
 		calls: new Quota(limits.calls, limits.callsPerAddress),
+		addresses: new ClientAddresses([]),
+		origins: new Origins([]),
 	});
 	const connections = new Connections({ ...limits, logger });
 	const port = await openPort({ host: "127.0.0.1", port: 0, protocol: "any", handle, connections, limits });
@@ -165,8 +243,8 @@ async function openStreams(changed: Partial<DoorLimits>) {
 }
 
 interface StreamsClient {
-	watch(request: { text: string }, options?: { timeoutMs: number }): AsyncIterable<{ text: string }>;
-	talk(requests: AsyncIterable<{ text: string }>): AsyncIterable<{ text: string }>;
+	watch(request: { text: string }, options?: CallOptions): AsyncIterable<{ text: string }>;
+	talk(requests: AsyncIterable<{ text: string }>, options?: CallOptions): AsyncIterable<{ text: string }>;
 }
 
 function clientOf(baseUrl: string, protocol: string): StreamsClient {

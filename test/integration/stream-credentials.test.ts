@@ -14,10 +14,13 @@ import type { Principal } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
 import { AuditError } from "../../src/errors.ts";
 import { createLogger } from "../../src/logger.ts";
+import { CallLog } from "../../src/rpc/call-log.ts";
+import { ClientAddresses } from "../../src/rpc/client-address.ts";
 import { Connections } from "../../src/rpc/connections.ts";
 import { guard } from "../../src/rpc/guard.ts";
 import { requestGate } from "../../src/rpc/interceptors.ts";
 import { DOOR_LIMITS } from "../../src/rpc/limits.ts";
+import { Origins } from "../../src/rpc/origins.ts";
 import { openPort } from "../../src/rpc/port.ts";
 import { Quota } from "../../src/rpc/quota.ts";
 import { routerOptions, routeTo } from "../../src/rpc/route-rpcs.ts";
@@ -172,14 +175,16 @@ async function openStreams(authenticator: Pick<Authenticator, "authenticate">) {
 		},
 	};
 	const gate = requestGate(authenticator as Authenticator);
-	const router = createConnectRouter({ ...routerOptions(stopping.signal), requestGate: gate });
+	const router = createConnectRouter({ ...routerOptions(DOOR_LIMITS, stopping.signal), requestGate: gate });
 	router.service(Streams, impl as unknown as ServiceImpl<DescService>);
 	const budgets = { requests: new Quota(2 ** 26, 2 ** 26), answers: new Quota(2 ** 26, 2 ** 26) };
 	const handle = guard(routeTo(router, { budgets, limits: DOOR_LIMITS }), {
-		logger,
+		log: new CallLog(logger),
 		telemetry: new Telemetry(),
 		stalledMs: DOOR_LIMITS.stalledMs,
 		calls: new Quota(100, 100),
+		addresses: new ClientAddresses([]),
+		origins: new Origins([]),
 	});
 	const connections = new Connections({ ...DOOR_LIMITS, logger });
 	const port = await openPort({

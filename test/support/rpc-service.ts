@@ -95,7 +95,12 @@ export async function createKey(
 
 /** The doors alone, with nothing behind them: whatever gets through is answered with 503 and the reason REACHED. */
 export async function startDoors(
-	options: Partial<Pick<ListenOptions, "limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "tls">> = {},
+	options: Partial<
+		Pick<
+			ListenOptions,
+			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins" | "tls"
+		>
+	> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
 	const keys = deriveKeys(testSecret());
 	const known = new Map<string, { key: ApiKey; role: Role }>();

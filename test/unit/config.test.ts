@@ -74,6 +74,13 @@ describe("the configuration", () => {
 		expect(() => loadConfig({ ...enough, AUDIT_MAX_CONNECTIONS_PER_ADDRESS: "0" })).toThrow(/from 1 to/);
 	});
 
+	test("rates are without a limit unless they are given", () => {
+		const { rates } = loadConfig({ ...enough, AUDIT_TENANT_EVENTS_PER_SECOND: "500" }).limits;
+		const none = Number.POSITIVE_INFINITY;
+		expect(rates).toEqual({ keyEvents: none, keyBytes: none, tenantEvents: 500, tenantBytes: none, keyReads: none });
+		expect(() => loadConfig({ ...enough, AUDIT_KEY_BYTES_PER_SECOND: "0" })).toThrow(/from 1 to/);
+	});
+
 	test("lists names that mean nothing", () => {
 		expect(loadConfig({ ...enough, AUDIT_SECERT: "typo", AUDIT_URL: "x" }).unknownNames).toEqual(["AUDIT_SECERT"]);
 	});

@@ -10,7 +10,7 @@ export const ELSEWHERE: Readonly<Record<number, readonly [file: string, test: st
 	24: ["rpc-connections.test.ts", "loses the connection, and nobody else notices"],
 	25: ["rpc-connections.test.ts", "that go on for ever end their connection alone"],
 	26: ["rpc-connections.test.ts", "one that says a byte now and then"],
-	33: ["rpc-transport.test.ts", "of a malformed request is refused: %j"],
+	33: ["rpc-transport.test.ts", "an RPC that only reads is no GET"],
 	45: ["credentials.test.ts", "%s loses the connection on both ports"],
 	98: ["query-search.test.ts", "that PostgreSQL ends for taking too long says what to change"],
 };
@@ -64,7 +64,6 @@ export const ADAPTED: Readonly<Record<number, string>> = {
 	95: "lists have 100 items at most; there is no language of filters",
 	97: "there is one field for the order, and no field masks",
 	99: "a tenant that nobody has is not told from one without the event",
-	113: "keys travel in headers, which no browser sends across sites by itself: there are no cookies to abuse",
 	115: "the words are UNDECODABLE_PROTOBUF, UNDECODABLE_JSON, TENANT_MISMATCH, UNKNOWN_SUBJECT",
 	116: "the server refuses what the stream's configuration forbids",
 };

@@ -198,7 +198,16 @@ export const TRANSPORT: readonly RequestRow[] = [
 					headers: { "content-type": "text/plain", origin: "https://evil.example" },
 				}),
 		},
-		expected: { code: "unauthenticated", reason: "UNAUTHENTICATED" },
+		expected: { code: "permission_denied", reason: "ORIGIN_NOT_ALLOWED" },
+	},
+	{
+		row: 113,
+		what: "a POST of a type that browsers send without asking",
+		doors: {
+			REST: ({ httpUrl, key }) =>
+				sendRest(httpUrl, "POST", EVENTS, { body: inSnakeCase, key, headers: { "content-type": "text/plain" } }),
+		},
+		expected: { code: "invalid_argument", reason: "UNSUPPORTED_MEDIA_TYPE" },
 	},
 ];
 
