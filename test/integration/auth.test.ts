@@ -95,7 +95,7 @@ describe.each(rpcs)("%s", (rpc) => {
 		];
 		const messages = await Promise.all(invalid.map((key) => messageOf(CALLS[rpc](clientWith(key), "acme"))));
 		expect(new Set(messages)).toEqual(
-			new Set(["[unauthenticated] a valid API key is required: send Authorization: Bearer <key>"]),
+			new Set(["[unauthenticated] a valid key or token is required: send Authorization: Bearer <key>"]),
 		);
 	});
 });

@@ -140,7 +140,7 @@ test("what stays of it in the log is an id that says nothing of the name", async
 });
 
 describe("two credentials are none", () => {
-	const UNKNOWN = "[unauthenticated] a valid API key is required: send Authorization: Bearer <key>";
+	const UNKNOWN = "[unauthenticated] a valid key or token is required: send Authorization: Bearer <key>";
 	const refused = async (caller: Caller) =>
 		expect(await messageOf(CALLS.query(clientWith(caller), "acme"))).toBe(UNKNOWN);
 

@@ -73,7 +73,7 @@ test.concurrent.each(["Connect", "gRPC"])(
 		const revokedAt = performance.now();
 		await expect(stream.next()).rejects.toMatchObject({
 			code: Code.Unauthenticated,
-			rawMessage: "a valid API key is required: send Authorization: Bearer <key>",
+			rawMessage: "a valid key or token is required: send Authorization: Bearer <key>",
 		});
 		expect(performance.now() - revokedAt).toBeLessThan(REVOKED_WITHIN_MS);
 		await expect(open(port.url, protocol, key).next()).rejects.toMatchObject({ code: Code.Unauthenticated });

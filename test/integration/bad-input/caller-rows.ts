@@ -105,7 +105,7 @@ const UNKNOWN: Expected = {
 	code: "unauthenticated",
 	reason: "UNAUTHENTICATED",
 	fields: [],
-	says: /^a valid API key is required: send Authorization: Bearer <key>$/,
+	says: /^a valid key or token is required: send Authorization: Bearer <key>$/,
 };
 
 /** The world has a tenant that is disabled. */

@@ -147,7 +147,7 @@ describe("what is no good token is refused, always with the same words", () => {
 		const token = await make();
 		await expect(verify(token)).rejects.toMatchObject({
 			code: "unauthenticated",
-			message: "a valid API key is required: send Authorization: Bearer <key>",
+			message: "a valid key or token is required: send Authorization: Bearer <key>",
 		});
 	});
 

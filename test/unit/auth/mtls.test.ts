@@ -81,13 +81,13 @@ describe("a certificate", () => {
 
 	test("that has expired since the connection was opened is no good", () => {
 		const certificate = { names: [BILLING], validTo: Date.now() - 1 };
-		expect(() => verifierOf(entry).verify(certificate)).toThrow(/a valid API key is required/);
+		expect(() => verifierOf(entry).verify(certificate)).toThrow(/a valid key or token is required/);
 	});
 
 	test("with the names of two is nobody's", () => {
 		const both = verifierOf(entry, { ...entry, san: "DNS:b.example", roles: ["operator"] });
 		expect(() => both.verify({ names: [BILLING, "DNS:b.example"], validTo: later })).toThrow(
-			/a valid API key is required/,
+			/a valid key or token is required/,
 		);
 	});
 
