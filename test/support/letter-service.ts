@@ -1,6 +1,6 @@
 import { Client } from "pg";
 import { createDeadLetterClient, type DeadLetterClient } from "../../src/client/index.ts";
-import { loadConfig } from "../../src/config.ts";
+import { type Environment, loadConfig } from "../../src/config.ts";
 import type { Nats } from "../../src/dev/nats.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import type { DeadLetter } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
@@ -31,7 +31,8 @@ export interface LetterService extends RunningServer {
 	end(): Promise<void>;
 }
 
-export async function startLetterService(): Promise<LetterService> {
+/** @param settings more than the usual ones */
+export async function startLetterService(settings: Environment = {}): Promise<LetterService> {
 	const [nats, database]: [Nats, TestDatabase] = await Promise.all([startOwnNats(), createTestDatabase()]);
 	const config = loadConfig({
 		DATABASE_URL: database.url,
@@ -43,6 +44,7 @@ export async function startLetterService(): Promise<LetterService> {
 		// Idle connections are the tests' own, and are not waited for.
 		AUDIT_DRAIN_NOTICE_MS: "0",
 		AUDIT_DRAIN_MS: "500",
+		...settings,
 	});
 	const server = await startServer(config, createLogger("silent"));
 	if (!server.natsDoor) throw new Error("there is no NATS door");

@@ -62,6 +62,11 @@ test("nothing that others wrote is in a tenant's log", async () => {
 		"SELECT DISTINCT actor_id AS actor FROM audit.events WHERE tenant_id = 'acme' AND action = 'matrix.tried'",
 	);
 	const actors = rows.map(({ actor }) => actor).sort();
-	expect(actors).toEqual(["operator of acme", "writer of acme"]);
+	expect(actors).toEqual([
+		"operator of acme",
+		"operator of acme by token",
+		"writer of acme",
+		"writer of acme by token",
+	]);
 	await checkTrail({ databaseUrl: world.service.database.url, secret: testSecret() });
 });

@@ -2,8 +2,17 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { formatApiKey, newApiKey, parseApiKey } from "../../../src/auth/api-keys.ts";
 import { ROLES, type Role } from "../../../src/auth/principal.ts";
 import { createAuditClient, createTenantClient } from "../../../src/client/index.ts";
+import { BAD_TOKENS } from "../../support/bad-tokens.ts";
 import { type LetterService, startLetterService } from "../../support/letter-service.ts";
 import { createKey } from "../../support/rpc-service.ts";
+import {
+	AUDIENCE,
+	ISSUER,
+	makeSigningKey,
+	type SigningKey,
+	signToken,
+	startJwksServer,
+} from "../../support/token-issuer.ts";
 import type { Holdings } from "./probes.ts";
 
 /** Somebody who calls. */
@@ -27,19 +36,31 @@ const TENANTS: readonly TenantName[] = ["acme", "closing", "globex"];
 
 /** The whole service, three tenants that have something of everything, and everybody who may try to get at it. */
 export async function makeWorld(): Promise<World> {
-	const service = await startLetterService();
+	const signing = makeSigningKey("k1", "RS256");
+	const issuer = await startJwksServer(signing);
+	const service = await startLetterService({
+		AUDIT_JWT_ISSUER: ISSUER,
+		AUDIT_JWT_AUDIENCE: AUDIENCE,
+		AUDIT_JWT_JWKS_URL: issuer.url,
+	});
 	await service.makeTenants(...TENANTS);
 	const holdings = {} as Record<TenantName | "nobody", Holdings>;
 	for (const tenant of TENANTS) holdings[tenant] = await fill(service, tenant);
 	holdings.nobody = counterfeit(holdings.acme);
-	const callers: Caller[] = [...(await strangers(service))];
+	const callers: Caller[] = [...(await strangers(service)), ...(await forgers(signing))];
 	for (const tenant of TENANTS) {
 		for (const role of ROLES) {
 			const key = await createKey(service.database.url, role, [tenant]);
 			callers.push({ name: `${role} of ${tenant}`, headers: bearer(key), is: { role, tenant } });
+			const token = await signToken(signing, { roles: [role], tenant_id: tenant });
+			callers.push({ name: `${role} of ${tenant} by token`, headers: bearer(token), is: { role, tenant } });
 		}
 	}
-	return { service, holdings, callers, end: () => service.end() };
+	const end = async () => {
+		await service.end();
+		await issuer.stop();
+	};
+	return { service, holdings, callers, end };
 }
 
 async function fill(service: LetterService, tenant: TenantName): Promise<Holdings> {
@@ -114,6 +135,13 @@ async function strangers(service: LetterService): Promise<Caller[]> {
 		"a key's id alone, as the plain header": { "x-api-key": key.id },
 	};
 	return Object.entries(bringing).map(([name, headers]) => ({ name, headers }));
+}
+
+/** Those with a token of each kind that nobody may believe. */
+async function forgers(signing: SigningKey): Promise<Caller[]> {
+	const another = await signToken(makeSigningKey("k1", "RS256"), { roles: ["operator"], tenant_id: "*" });
+	const forged = BAD_TOKENS.map(async ([, name, tokenOf]) => ({ name, headers: bearer(await tokenOf({ signing })) }));
+	return [...(await Promise.all(forged)), { name: "a token signed by another", headers: bearer(another) }];
 }
 
 export function bearer(key: string): Record<string, string> {
