@@ -7,11 +7,12 @@ import type { Client } from "pg";
 
 /** Tables, and what guards them. The partitions of `audit.events` are not listed: each is as `LEAF`. */
 export const TABLES = [
-	"audit.api_keys: of audit_owner, row security",
+	"audit.api_keys: of audit_owner, row security, trigger CREATE TRIGGER few_changes BEFORE UPDATE ON audit.api_keys FOR EACH ROW EXECUTE FUNCTION audit.refuse_key_change() O, trigger CREATE TRIGGER immutable BEFORE DELETE OR TRUNCATE ON audit.api_keys FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change() O",
 	"audit.dead_letter_actions: of audit_owner, row security, immutable",
 	"audit.dead_letters: of audit_owner, row security, immutable",
 	"audit.events: of audit_owner, row security forced, immutable",
 	"audit.manifests: of audit_owner, row security, immutable",
+	"audit.tenant_changes: of audit_owner, row security, immutable",
 	"audit.tenants: of audit_owner, row security, immutable",
 	// No tenant's: which migrations were applied, by whoever applies them.
 	"audit_migrations.kysely_migration: of whoever migrates, open",
@@ -21,6 +22,16 @@ export const LEAF = "of audit_owner, row security forced, immutable";
 
 /** Who but the owner may do what. With columns: with these alone. Nobody may do anything with a leaf. */
 export const GRANTS = [
+	"audit_reader: EXECUTE on audit.disabled_tenants()",
+	"audit_reader: SELECT on audit.api_keys(created_at, created_by, expires_at, id, identity, last_used_at, masked_units, name, revoked_at, role, tenant_ids)",
+	"audit_reader: SELECT on audit.tenant_changes",
+	"audit_verifier: SELECT on audit.tenant_changes",
+	"audit_writer: EXECUTE on audit.change_tenant(text,text,boolean)",
+	"audit_writer: EXECUTE on audit.create_api_key(text,bytea,text,text,text[],text[],timestamp with time zone,text)",
+	"audit_writer: EXECUTE on audit.lock_api_keys(text)",
+	"audit_writer: EXECUTE on audit.revoke_api_key(text)",
+	"audit_writer: EXECUTE on audit.rotate_api_key(text,text,bytea,timestamp with time zone,timestamp with time zone,text)",
+	"audit_writer: EXECUTE on audit.touch_api_keys(text[],timestamp with time zone[])",
 	"audit_maintainer: EXECUTE on audit.ensure_partition(timestamp with time zone)",
 	"audit_maintainer: EXECUTE on audit.partitions()",
 	"audit_maintainer: USAGE on schema audit",
@@ -58,6 +69,14 @@ export const GRANTS = [
 
 /** Functions; whose rights they have; who may call them is in `GRANTS`. */
 export const FUNCTIONS = [
+	"audit.change_tenant(text,text,boolean): as audit_owner",
+	"audit.create_api_key(text,bytea,text,text,text[],text[],timestamp with time zone,text): as audit_owner",
+	"audit.disabled_tenants(): as audit_owner",
+	"audit.lock_api_keys(text): as audit_owner",
+	"audit.refuse_key_change(): as its caller",
+	"audit.revoke_api_key(text): as audit_owner",
+	"audit.rotate_api_key(text,text,bytea,timestamp with time zone,timestamp with time zone,text): as audit_owner",
+	"audit.touch_api_keys(text[],timestamp with time zone[]): as audit_owner",
 	"audit.append_batch(bigint,bigint,integer,bytea,bytea,bytea,bytea): as audit_owner",
 	"audit.create_tenant(text,text): as audit_owner",
 	"audit.ensure_partition(timestamp with time zone): as audit_owner",
@@ -71,6 +90,10 @@ export const FUNCTIONS = [
 
 /** Which rows which role sees or adds. A table without one shows nobody anything but its owner. */
 export const POLICIES = [
+	"seen_tenants on audit.api_keys: SELECT for audit_reader, some rows",
+	"some_tenants on audit.tenant_changes: SELECT for audit_reader, some rows",
+	"some_tenants on audit.tenants: SELECT for audit_reader, some rows",
+	"verifier_reads on audit.tenant_changes: SELECT for audit_verifier, every row",
 	"of_seen_letters on audit.dead_letter_actions: SELECT for audit_reader, some rows",
 	"verifier_reads on audit.dead_letter_actions: SELECT for audit_verifier, every row",
 	"some_tenants on audit.dead_letters: SELECT for audit_reader, some rows",
