@@ -1,7 +1,14 @@
 import type pg from "pg";
 
 /** Tables whose rows nobody changes or removes, beside the partitions of the first. */
-const IMMUTABLE = ["audit.events", "audit.manifests", "audit.dead_letters", "audit.dead_letter_actions"];
+const IMMUTABLE = [
+	"audit.events",
+	"audit.manifests",
+	"audit.tenants",
+	"audit.tenant_changes",
+	"audit.dead_letters",
+	"audit.dead_letter_actions",
+];
 
 /**
  * What should keep tenants apart and rows as they are, and does not: somebody with the owner's rights or more has taken it

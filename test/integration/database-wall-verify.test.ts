@@ -51,7 +51,8 @@ describe("verify tells of a guard that was taken from a table", () => {
 	});
 
 	test("a trigger that was dropped, or put back as one that does less", async () => {
-		for (const table of [leaf, "audit.manifests", "audit.dead_letters", "audit.dead_letter_actions"]) {
+		const tables = ["manifests", "tenants", "tenant_changes", "dead_letters", "dead_letter_actions"];
+		for (const table of [leaf, ...tables.map((name) => `audit.${name}`)]) {
 			await admin.query(`DROP TRIGGER immutable ON ${table}`);
 			expect(await problems()).toEqual([`${table} has no working trigger against changes`]);
 			await admin.query(
