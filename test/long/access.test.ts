@@ -10,7 +10,11 @@ test("every cell of the access matrix, again and again in another order, on conn
 	const doors = openDoors(world.service);
 	let checked = 0;
 	while (checked < AT_LEAST) {
-		const cells = shuffled(everyCell(world, doors));
+		const isFirst = checked === 0;
+		// An identity has so many keys that work and no more: it is rotated once by each who may.
+		const cells = shuffled(everyCell(world, doors)).filter(
+			({ expected, probe }) => isFirst || expected !== "right" || probe.localName !== "rotateApiKey",
+		);
 		await inTurns(cells, (cell) => checkCell(cell, world));
 		checked += cells.length;
 	}
