@@ -49,7 +49,7 @@ export const PROBES: readonly Probe[] = [
 		mode: "BATCH_WRITE_MODE_ATOMIC",
 	})),
 	probe("AuditService/BatchWrite", "nothing", ({ tenantId }, caller) => ({ events: [event(tenantId, caller)] })),
-	probe("AuditService/Query", "canary", ({ tenantId }) => ({ tenant_id: tenantId })),
+	probe("AuditService/Query", "canary", ({ tenantId }) => ({ tenant_id: tenantId, actions: ["user.login"] })),
 	probe("AuditService/Query", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, ids: [eventId] })),
 	probe("AuditService/GetEvent", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, id: eventId })),
 	probe("DeadLetterService/ListDeadLetters", "letterId", ({ tenantId }) => ({ filter: { tenant_id: tenantId } })),
