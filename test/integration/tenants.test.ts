@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Client } from "pg";
@@ -239,6 +240,17 @@ describe("a list", () => {
 		expect(await refusalOf(service.tenants.listTenants({ pageSize: -1 }))).toBe(
 			"invalid_argument INVALID_QUERY page_size",
 		);
+	});
+
+	test("has page tokens that do not tell how many tenants there are", async () => {
+		const { tenants } = await service.as("tenant_admin", ["acme", "globex"]);
+		await service.makeTenants("one", "two", "three", "acme", "globex");
+		const { tenants: listed, nextPageToken } = await tenants.listTenants({ pageSize: 1 });
+		const body = Buffer.from(nextPageToken, "base64url");
+		// Besides the time of issue there is what the caller has seen: when the tenant was made, and which it is.
+		const { seconds, nanos } = listed[0]?.createdAt ?? { seconds: 0n, nanos: 0 };
+		expect(body.readBigInt64BE(1)).toBe(seconds * 1_000_000n + BigInt(nanos / 1_000));
+		expect(body.toString("hex", 9, 25)).toBe(createHash("sha256").update("acme").digest("hex").slice(0, 32));
 	});
 
 	test("is none for the reader's role itself until it is said of which tenants", async () => {
