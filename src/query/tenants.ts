@@ -2,7 +2,7 @@ import { createHash, type KeyObject } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
 import type { EventId, TenantId } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
-import { type Database, inTenants, type TenantScope } from "../storage/db.ts";
+import { type Database, inTenants, type Scope } from "../storage/db.ts";
 import { microsSql } from "../storage/stored-row.ts";
 import { type TenantRow, type TenantState, tenantOf } from "../storage/tenants.ts";
 import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
@@ -36,7 +36,7 @@ export class TenantQuery {
 	 */
 	async list(
 		{ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
-		scope: TenantScope,
+		scope: Scope,
 	): Promise<TenantPage> {
 		if (pageSize < 0) {
 			throw invalidArgument([{ field: "page_size", message: "must not be negative" }], "INVALID_QUERY");
