@@ -113,6 +113,23 @@ describe("a tenant that nobody has made", () => {
 		expect((await service.admin.query("SELECT FROM audit.tenants")).rowCount).toBe(0);
 	});
 
+	test("costs the service none of the few connections it writes by", async () => {
+		const connections = async () => {
+			const { rows } = await service.admin.query<{ pid: number }>(
+				"SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'audit_writer' ORDER BY pid",
+			);
+			return rows.map(({ pid }) => pid);
+		};
+		await service.makeTenants("acme");
+		const before = await connections();
+		// More calls than there can be connections.
+		for (let i = 0; i < 5; i += 1) {
+			expect(await refusalOf(service.tenants.renameTenant({ id: "nobody", name: "x" }))).toContain("TENANT_NOT_FOUND");
+		}
+		const kept = (await connections()).filter((pid) => before.includes(pid));
+		expect(kept).not.toEqual([]);
+	});
+
 	test("where the first event may make it, the log says which way that came", async () => {
 		const nats = await startOwnNats();
 		const making = await startRpcService({ natsUrl: nats.url });
