@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { LIMITS } from "../event/limits.ts";
+import { cutText } from "../event/text.ts";
 import { rfc3339 } from "../event/time.ts";
 import { type ActorSchema, Category } from "../gen/audit/v1/event_pb.ts";
 import type { Told } from "../storage/service-log.ts";
@@ -22,14 +23,20 @@ export interface KeyNotice {
  */
 export function keyNotices({ what, key, actor, reason = "", replaced = [] }: KeyNotice): Told[] {
 	if (key.tenants === "all") return [];
+	// Names of old keys were not looked at, and may be longer than an event takes.
+	const resource = ({ id, name }: KeyInfo) => ({
+		type: "api_key",
+		id,
+		displayName: cutText(name, LIMITS.nameBytes),
+	});
 	const event = {
 		action: `audit.key.${what}`,
 		category: Category.ADMIN,
 		actor,
-		primaryResource: { type: "api_key", id: key.id, displayName: key.name },
+		primaryResource: resource(key),
 		relatedResources: replaced
 			.slice(0, LIMITS.relatedResources)
-			.map(({ id, name }) => ({ type: "api_key", id, displayName: name, role: "replaced" })),
+			.map((each) => ({ ...resource(each), role: "replaced" })),
 		reason,
 		metadata: {
 			role: key.role,

@@ -1,3 +1,5 @@
+import { LIMITS } from "../event/limits.ts";
+import { cutText } from "../event/text.ts";
 import { ActorType } from "../gen/audit/v1/event_pb.ts";
 import type { Principal } from "./principal.ts";
 
@@ -7,7 +9,10 @@ const TYPES = {
 	mtls: ActorType.SERVICE,
 } as const satisfies Record<Principal["kind"], ActorType>;
 
-/** A principal as the actor of an event the service tells: its name is in a unit that can be erased. */
+/**
+ * A principal as the actor of an event the service tells: its name is in a unit that can be erased. Names of old keys were not
+ * looked at, and may be longer than an event takes.
+ */
 export function actorOf({ kind, id, name }: Principal) {
-	return { type: TYPES[kind], id, displayName: name };
+	return { type: TYPES[kind], id, displayName: cutText(name, LIMITS.nameBytes) };
 }

@@ -13,6 +13,12 @@ export function faultOfText(value: string, limit: number): string | undefined {
 	return faultOfSize(value, limit);
 }
 
+/** As much of a text as fits into `limit` bytes of UTF-8, in whole characters. */
+export function cutText(value: string, limit: number): string {
+	if (value.length * 3 <= limit) return value;
+	return value.slice(0, new TextEncoder().encodeInto(value, new Uint8Array(limit)).read);
+}
+
 function faultOfSize(value: string, limit: number): string | undefined {
 	if (!value.isWellFormed()) return "must be well-formed Unicode (it has a lone surrogate)";
 	// A UTF-16 unit has 3 bytes at most in UTF-8: short strings need no counting.

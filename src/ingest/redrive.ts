@@ -3,7 +3,7 @@ import type { TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import { refusalOf } from "../storage/append.ts";
-import { asUnavailable, type Database, type LetterScope } from "../storage/db.ts";
+import { asUnavailable, type Database, type Scope } from "../storage/db.ts";
 import type { LetterKey, Refusal } from "../storage/dead-letters.ts";
 import { findStored, type Outcome } from "../storage/insert.ts";
 import { findLetter, findMissing, type RedrivenEvent, type StoredLetter } from "../storage/read-letters.ts";
@@ -17,7 +17,7 @@ export interface LetterClerk {
 	/** The API key. */
 	readonly keyId: string;
 	/** The letters it may see. */
-	readonly scope: LetterScope;
+	readonly scope: Scope;
 	readonly mayWrite: (tenantId: TenantId) => boolean;
 }
 

@@ -7,7 +7,7 @@ import { rfc3339, timestampOf } from "../event/time.ts";
 import { MASKABLE } from "../event/unit.ts";
 import { type ApiKey, ApiKeySchema, Role as RoleNumber } from "../gen/audit/v1/access_service_pb.ts";
 import type { Unit } from "../gen/audit/v1/event_pb.ts";
-import { type Database, inKeys, type LetterScope } from "../storage/db.ts";
+import { type Database, inKeys, type Scope } from "../storage/db.ts";
 import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
 
 export interface KeyQueryOptions {
@@ -44,7 +44,7 @@ export class KeyQuery {
 	 *
 	 * @throws AuditError invalid_argument for a page token of another list, unavailable
 	 */
-	async list(asked: KeyList, scope: LetterScope): Promise<{ keys: KeyInfo[]; nextPageToken: string }> {
+	async list(asked: KeyList, scope: Scope): Promise<{ keys: KeyInfo[]; nextPageToken: string }> {
 		const filter = filterOf(asked, scope);
 		const after = asked.pageToken ? openPageToken(this.#pageTokenKey, filter, asked.pageToken, Date.now()) : undefined;
 		const { rows } = await inKeys(this.#db, scope, (client) =>
@@ -80,7 +80,7 @@ interface KeyFilter extends Paged {
 	readonly includeInactive: boolean;
 }
 
-function filterOf({ tenantId, includeInactive, pageSize }: KeyList, scope: LetterScope): KeyFilter {
+function filterOf({ tenantId, includeInactive, pageSize }: KeyList, scope: Scope): KeyFilter {
 	return {
 		kind: "API keys",
 		scope: scope === "all" ? "all" : [...scope].sort(),

@@ -13,7 +13,7 @@ import {
 	GetDeadLetterResponseSchema,
 	type ListDeadLettersRequest,
 } from "../gen/audit/v1/dead_letter_service_pb.ts";
-import { type Database, inLetters, type LetterScope } from "../storage/db.ts";
+import { type Database, inLetters, type Scope } from "../storage/db.ts";
 import { type LetterKey, letterId } from "../storage/dead-letters.ts";
 import { findLetter, type LetterState, type RedrivenEvent, type StoredLetter } from "../storage/read-letters.ts";
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
@@ -47,7 +47,7 @@ export class LetterQuery {
 	}
 
 	/** One page. @throws AuditError invalid_argument with every violation, deadline_exceeded, unavailable */
-	async list(request: Omit<ListDeadLettersRequest, "$typeName">, scope: LetterScope): Promise<LetterPage> {
+	async list(request: Omit<ListDeadLettersRequest, "$typeName">, scope: Scope): Promise<LetterPage> {
 		const { pageToken } = request;
 		const filter = parseFilter(request, scope);
 		const cursor = pageToken ? openPageToken(this.#pageTokenKey, filter, pageToken, Date.now()) : undefined;
@@ -64,7 +64,7 @@ export class LetterQuery {
 	}
 
 	/** One letter, whole. @throws AuditError not_found, unavailable */
-	async get(key: LetterKey, scope: LetterScope): Promise<GetDeadLetterResponse> {
+	async get(key: LetterKey, scope: Scope): Promise<GetDeadLetterResponse> {
 		const letter = await findLetter(this.#db, scope, key);
 		if (letter) return renderLetter(letter);
 		throw new AuditError("not_found", "no such dead letter for this key", { reason: "DEAD_LETTER_NOT_FOUND" });
@@ -74,7 +74,7 @@ export class LetterQuery {
 	 * In the order of the primary key, which never changes for a letter: nothing is repeated or skipped between pages. One
 	 * row more than the page holds tells whether there is another page.
 	 */
-	async #search(filter: LetterFilter, scope: LetterScope, after: LetterKey | undefined): Promise<SummaryRow[]> {
+	async #search(filter: LetterFilter, scope: Scope, after: LetterKey | undefined): Promise<SummaryRow[]> {
 		const time = (micros: Micros | undefined) => (micros === undefined ? null : rfc3339(micros));
 		const { rows } = await inLetters(this.#db, scope, (client) =>
 			client
@@ -133,7 +133,7 @@ const STATES: Readonly<Record<number, LetterState>> = {
 
 function parseFilter(
 	{ filter, pageSize }: Pick<ListDeadLettersRequest, "filter" | "pageSize">,
-	scope: LetterScope,
+	scope: Scope,
 ): LetterFilter {
 	const violations: Violation[] = [];
 	const refuse = (field: string, message: string) => void violations.push({ field, message });

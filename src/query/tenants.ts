@@ -1,7 +1,8 @@
-import type { KeyObject } from "node:crypto";
+import { createHash, type KeyObject } from "node:crypto";
 import { invalidArgument } from "../errors.ts";
-import type { EventId, Micros, TenantId } from "../event/event.ts";
-import { type Database, inTenants, type TenantScope } from "../storage/db.ts";
+import type { EventId, TenantId } from "../event/event.ts";
+import { rfc3339 } from "../event/time.ts";
+import { type Database, inTenants, type Scope } from "../storage/db.ts";
 import { microsSql } from "../storage/stored-row.ts";
 import { type TenantRow, type TenantState, tenantOf } from "../storage/tenants.ts";
 import { type Cursor, issuePageToken, openPageToken, type Paged } from "./page-token.ts";
@@ -35,7 +36,7 @@ export class TenantQuery {
 	 */
 	async list(
 		{ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
-		scope: TenantScope,
+		scope: Scope,
 	): Promise<TenantPage> {
 		if (pageSize < 0) {
 			throw invalidArgument([{ field: "page_size", message: "must not be negative" }], "INVALID_QUERY");
@@ -48,14 +49,18 @@ export class TenantQuery {
 		const cursor = pageToken ? openPageToken(this.#pageTokenKey, listing, pageToken, Date.now()) : undefined;
 		const { rows } = await inTenants(this.#db, scope, (client) =>
 			// One row more than the page holds tells whether there is another page.
-			client.query<ListedRow>(LIST, [cursor ? slotOf(cursor) : -1n, listing.pageSize + 1]),
+			client.query<TenantRow>(LIST, [
+				cursor && rfc3339(cursor.occurredAt),
+				cursor && hashIn(cursor),
+				listing.pageSize + 1,
+			]),
 		);
 		const page = rows.slice(0, listing.pageSize);
 		const last = page.at(-1);
 		const more = rows.length > page.length && last !== undefined;
 		return {
 			tenants: page.map(tenantOf),
-			nextPageToken: more ? issuePageToken(this.#pageTokenKey, listing, cursorOf(last.slot), Date.now()) : "",
+			nextPageToken: more ? issuePageToken(this.#pageTokenKey, listing, cursorOf(tenantOf(last)), Date.now()) : "",
 		};
 	}
 }
@@ -72,22 +77,26 @@ interface TenantListing extends Paged {
 }
 
 const LIST = `
-	SELECT t.slot, t.id, coalesce(c.name, t.name) AS name, ${microsSql("t.created_at")} AS created_us,
+	SELECT t.id, coalesce(c.name, t.name) AS name, ${microsSql("t.created_at")} AS created_us,
 	       ${microsSql("c.disabled_at")} AS disabled_us
 	FROM audit.tenants t
 	LEFT JOIN LATERAL (SELECT n.name, n.disabled_at FROM audit.tenant_changes n
 	                   WHERE n.tenant_id = t.id ORDER BY n.change_no DESC LIMIT 1) c ON true
-	WHERE t.slot > $1 ORDER BY t.slot LIMIT $2`;
+	WHERE $1::timestamptz IS NULL
+	   OR t.slot > (SELECT p.slot FROM audit.tenants p
+	                WHERE p.created_at = $1 AND substr(sha256(convert_to(p.id, 'UTF8')), 1, 16) = $2::bytea)
+	ORDER BY t.slot LIMIT $3`;
 
-interface ListedRow extends TenantRow {
-	readonly slot: string;
+/**
+ * The place after a tenant, by what the caller has seen of it: a token can be read, and a slot would tell how many tenants
+ * there are.
+ */
+function cursorOf({ id, createdAt }: TenantState): Cursor {
+	const hash = createHash("sha256").update(id).digest("hex");
+	const uuid = hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5");
+	return { occurredAt: createdAt, id: uuid as EventId };
 }
 
-/** Tokens carry a time and an id. A slot goes where the time would be; slots are given in the order tenants are made. */
-function cursorOf(slot: string): Cursor {
-	return { occurredAt: BigInt(slot) as Micros, id: "00000000-0000-0000-0000-000000000000" as EventId };
-}
-
-function slotOf({ occurredAt }: Cursor): bigint {
-	return occurredAt;
+function hashIn({ id }: Cursor): Buffer {
+	return Buffer.from(id.replaceAll("-", ""), "hex");
 }

@@ -4,7 +4,7 @@ import type { TenantId } from "../event/event.ts";
 import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 
 /**
- * Of a disabled tenant nobody but an operator learns anything. To be asked after `authorize`: to whoever may not see the
+ * The log of a disabled tenant is nobody's but an operator's; its keys are administered as before. To be asked after `authorize`: to whoever may not see the
  * tenant it does not exist, disabled or not. What is written is refused by the write path, for every door.
  *
  * @returns the tenant

@@ -107,30 +107,27 @@ export function inTenant<T>(db: Database, tenantId: TenantId, run: (client: pg.P
 	return readAs(db, { setting: "audit.tenant_id", value: tenantId }, run);
 }
 
-/** Whose dead letters: those of some tenants, or all there are, also of no known tenant. */
-export type LetterScope = ReadonlySet<TenantId> | "all";
+/** Whose: what is of some tenants, or all there is, also of no known tenant. */
+export type Scope = ReadonlySet<TenantId> | "all";
 
 /** As `inTenant`, for dead letters: sees those of the scope and no others. The only way to dead letters. */
-export function inLetters<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export function inLetters<T>(db: Database, scope: Scope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
 	return readAs(db, { setting: "audit.dead_letters_of", value: scopeText(scope) }, run);
 }
 
-/** Which tenants a listing shows: some, or all there are. */
-export type TenantScope = ReadonlySet<TenantId> | "all";
-
 /** As `inTenant`, for tenants themselves: sees those of the scope and no others. */
-export function inTenants<T>(db: Database, scope: TenantScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export function inTenants<T>(db: Database, scope: Scope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
 	return readAs(db, { setting: "audit.tenants_of", value: scopeText(scope) }, run);
 }
 
-/** Neither the comma nor the star can be in a tenant's id. */
-function scopeText(scope: ReadonlySet<TenantId> | "all"): string {
-	return scope === "all" ? "*" : [...scope].join(",");
+/** As `inTenant`, for API keys: sees those all of whose tenants are in the scope, never a hash. The only way to a list of them. */
+export function inKeys<T>(db: Database, scope: Scope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+	return readAs(db, { setting: "audit.keys_of", value: scopeText(scope) }, run);
 }
 
-/** As `inLetters`, for API keys: sees those all of whose tenants are in the scope, never a hash. The only way to a list of them. */
-export function inKeys<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-	return readAs(db, { setting: "audit.keys_of", value: scope === "all" ? "*" : [...scope].join(",") }, run);
+/** Neither the comma nor the star can be in a tenant's id. */
+function scopeText(scope: Scope): string {
+	return scope === "all" ? "*" : [...scope].join(",");
 }
 
 async function readAs<T>(

@@ -1,6 +1,6 @@
 import type { Violation } from "../errors.ts";
 import type { EventId, Micros, TenantId } from "../event/event.ts";
-import { type Database, inLetters, type LetterScope } from "./db.ts";
+import { type Database, inLetters, type Scope } from "./db.ts";
 import type { DeadLetter, LetterKey } from "./dead-letters.ts";
 import { microsOfColumn, microsSql } from "./stored-row.ts";
 
@@ -67,7 +67,7 @@ const OF_WHOLE_MESSAGES =
 	"'EMPTY_BATCH', 'BATCH_TOO_LARGE', 'UNDECODABLE_HEADERS', 'UNKNOWN_SUBJECT', 'UNKNOWN_AUDIT_TYPE'";
 
 /** Reads one letter. @returns undefined if there is none in the scope. @throws AuditError unavailable */
-export async function findLetter(db: Database, scope: LetterScope, key: LetterKey): Promise<StoredLetter | undefined> {
+export async function findLetter(db: Database, scope: Scope, key: LetterKey): Promise<StoredLetter | undefined> {
 	const { rows } = await inLetters(db, scope, (client) =>
 		client.query<LetterRow>(
 			`SELECT l.stream_created, l.stream_seq, l.position, l.tenant_id, l.subject, l.reason, l.message, l.violations,
@@ -85,7 +85,7 @@ export async function findLetter(db: Database, scope: LetterScope, key: LetterKe
 }
 
 /** Which of the keys are no letters of the scope's, by their place in the list. @throws AuditError unavailable */
-export async function findMissing(db: Database, scope: LetterScope, keys: readonly LetterKey[]): Promise<number[]> {
+export async function findMissing(db: Database, scope: Scope, keys: readonly LetterKey[]): Promise<number[]> {
 	const { rows } = await inLetters(db, scope, (client) =>
 		client.query<{ place: string }>(
 			`SELECT k.place FROM unnest($1::timestamptz[], $2::bigint[], $3::integer[])

@@ -6,6 +6,7 @@ import { microsOfDate } from "../event/time.ts";
 import type { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import { type ChainHead, formBatch, writeManifest } from "./batch.ts";
 import type { Database } from "./db.ts";
+import { isMissingPartition } from "./insert.ts";
 import type { Partitions } from "./partitions.ts";
 import type { EventRow } from "./row.ts";
 import { serviceEvent } from "./service-event.ts";
@@ -27,6 +28,8 @@ export interface Told {
 	readonly event: MessageInitShape<typeof EventSchema>;
 }
 
+type Change<T> = (client: PoolClient) => Promise<{ readonly result: T; readonly told: readonly Told[] }>;
+
 /** What the service itself does, told in the logs of the tenants it concerns: in the transaction it is done in. */
 export class ServiceLog {
 	readonly #options: ServiceLogOptions;
@@ -39,32 +42,36 @@ export class ServiceLog {
 	 * Makes a change and tells of it, both or neither. Who does not exist cannot be told: events of unknown tenants are left
 	 * out.
 	 *
-	 * @param change runs inside the writer's transaction; says what came of it, and what is to be told
+	 * @param change runs inside the writer's transaction, in another one again if nothing came of the first; says what came of
+	 * it, and what is to be told
 	 * @throws AuditError unavailable: with CommitUnknown as its cause if it may have been made after all
 	 */
-	async change<T>(
-		change: (client: PoolClient) => Promise<{ readonly result: T; readonly told: readonly Told[] }>,
-	): Promise<T> {
-		const { db, partitions, onAppended } = this.#options;
-		let head: ChainHead | undefined;
+	async change<T>(change: Change<T>): Promise<T> {
+		const { partitions } = this.#options;
 		try {
-			await partitions.ensure([microsOfDate(new Date())]);
-			const result = await writeTransaction(db, async (client) => {
-				const made = await change(client);
-				head = await this.#store(client, made.told);
-				return made.result;
+			return await this.#try(change).catch((error: unknown) => {
+				if (!isMissingPartition(error)) throw error;
+				// Somebody dropped a partition that was known. Nothing of the change is there.
+				partitions.forget();
+				return this.#try(change);
 			});
-			// At this point the change and its events are durable.
-			if (head) onAppended(head);
-			return result;
 		} catch (error) {
 			throw asRejection(error);
 		}
 	}
 
-	/** Tells of something that is no change of the database's. @throws AuditError unavailable */
-	record(told: readonly Told[]): Promise<void> {
-		return this.change(() => Promise.resolve({ result: undefined, told }));
+	async #try<T>(change: Change<T>): Promise<T> {
+		const { db, partitions, onAppended } = this.#options;
+		let head: ChainHead | undefined;
+		await partitions.ensure([microsOfDate(new Date())]);
+		const result = await writeTransaction(db, async (client) => {
+			const made = await change(client);
+			head = await this.#store(client, made.told);
+			return made.result;
+		});
+		// At this point the change and its events are durable.
+		if (head) onAppended(head);
+		return result;
 	}
 
 	async #store(client: PoolClient, told: readonly Told[]): Promise<ChainHead | undefined> {

@@ -116,7 +116,8 @@ export class Tenants {
 				name,
 			]);
 			const isNew = typeof rows[0]?.slot === "string";
-			const { tenant } = await change(client, tenantId, {});
+			const tenant = (await change(client, tenantId, {}))?.tenant;
+			if (!tenant) throw new Error("a tenant that was made is not there");
 			return { result: { tenant, changed: isNew }, told: isNew ? [firstEvent(tenant, origin)] : [] };
 		});
 	}
@@ -146,11 +147,14 @@ export class Tenants {
 	}
 
 	/** The same again changes nothing, and nothing is told of it. */
-	#change(tenantId: TenantId, wanted: Wanted, tell: (changed: Changed) => Told): Promise<TenantChange> {
-		return this.#options.log.change(async (client) => {
+	async #change(tenantId: TenantId, wanted: Wanted, tell: (changed: Changed) => Told): Promise<TenantChange> {
+		const changed = await this.#options.log.change(async (client) => {
 			const made = await change(client, tenantId, wanted);
-			return { result: { tenant: made.tenant, changed: made.changed }, told: made.changed ? [tell(made)] : [] };
+			return { result: made, told: made?.changed ? [tell(made)] : [] };
 		});
+		// Not thrown inside: that would cost the connection.
+		if (!changed) throw tenantNotFound();
+		return { tenant: changed.tenant, changed: changed.changed };
 	}
 }
 
@@ -164,16 +168,19 @@ interface Changed extends TenantChange {
 	readonly oldName: string;
 }
 
-/** Locks the tenant until the transaction ends. @throws AuditError not_found */
-async function change(client: PoolClient, tenantId: TenantId, { name, isDisabled }: Wanted): Promise<Changed> {
+/** Locks the tenant until the transaction ends. @returns undefined if there is none */
+async function change(
+	client: PoolClient,
+	tenantId: TenantId,
+	{ name, isDisabled }: Wanted,
+): Promise<Changed | undefined> {
 	const { rows } = await client.query<ChangedRow>(
 		`SELECT changed, old_name, name, ${microsSql("created_at")} AS created_us, ${microsSql("disabled_at")} AS disabled_us
 		 FROM audit.change_tenant($1, $2, $3)`,
 		[tenantId, name ?? null, isDisabled ?? null],
 	);
 	const [row] = rows;
-	if (!row) throw tenantNotFound();
-	return { changed: row.changed, oldName: row.old_name, tenant: tenantOf({ ...row, id: tenantId }) };
+	return row && { changed: row.changed, oldName: row.old_name, tenant: tenantOf({ ...row, id: tenantId }) };
 }
 
 /** A tenant as queries give it. */

@@ -221,6 +221,20 @@ describe("what is told", () => {
 		}
 	});
 
+	test("of a key whose name is longer than names in events are, by the beginning: it can be rotated and revoked", async () => {
+		// Before there was AccessService nobody looked at the names of keys.
+		const key = await createKey(service.database.url, "reader", ["acme"], { name: "x".repeat(1_025) });
+		const id = parseApiKey(key)?.id ?? "";
+		const { key: next } = await ofAcme.rotateApiKey({ id });
+		expect(await ofAcme.revokeApiKey({ id: next?.id ?? "", reason: "lost" })).toMatchObject({ changed: true });
+		const { rows } = await admin.query<{ name: string }>(
+			`SELECT u_resources::jsonb #>> '{primary_resource,display_name}' AS name FROM audit.events
+			 WHERE action LIKE 'audit.key.%' AND resource_id = $1 ORDER BY batch_id, ord`,
+			[next?.id],
+		);
+		expect(rows.map(({ name }) => name)).toEqual(["x".repeat(1_024), "x".repeat(1_024)]);
+	});
+
 	test("a key for every tenant is in no tenant's log, but in the operator's", async () => {
 		const lines: Record<string, unknown>[] = [];
 		const logger = createLogger("silent");

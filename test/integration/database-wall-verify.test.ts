@@ -51,8 +51,8 @@ describe("verify tells of a guard that was taken from a table", () => {
 	});
 
 	test("a trigger that was dropped, or put back as one that does less", async () => {
-		const tables = ["manifests", "tenants", "tenant_changes", "dead_letters", "dead_letter_actions"];
-		for (const table of [leaf, ...tables.map((name) => `audit.${name}`)]) {
+		const others = ["manifests", "tenants", "tenant_changes", "dead_letters", "dead_letter_actions"];
+		for (const table of [leaf, ...others.map((name) => `audit.${name}`)]) {
 			await admin.query(`DROP TRIGGER immutable ON ${table}`);
 			expect(await problems()).toEqual([`${table} has no working trigger against changes`]);
 			await admin.query(
@@ -64,6 +64,13 @@ describe("verify tells of a guard that was taken from a table", () => {
 			);
 			expect(await problems()).toEqual([]);
 		}
+	});
+
+	test.each(["immutable", "few_changes"])("the trigger %s, of keys", async (trigger) => {
+		await admin.query(`ALTER TABLE audit.api_keys DISABLE TRIGGER ${trigger}`);
+		expect(await problems()).toEqual(["audit.api_keys has no working trigger against changes"]);
+		await admin.query(`ALTER TABLE audit.api_keys ENABLE TRIGGER ${trigger}`);
+		expect(await problems()).toEqual([]);
 	});
 
 	test("a partition that was not made by the service's function", async () => {

@@ -371,6 +371,19 @@ describe("nothing a caller asks for keeps it from being recorded", () => {
 	});
 });
 
+test("a key whose name is longer than names in events are is named by its beginning", async () => {
+	// Before there was AccessService nobody looked at the names of keys.
+	const name = "\u{1f511}".repeat(300);
+	const key = await createKey(service.database.url, "reader", ["acme"], { name });
+	await clientWith(key).query({});
+	const { rows } = await admin.query<{ name: string }>(
+		`SELECT u_actor::jsonb #>> '{actor,display_name}' AS name FROM audit.events
+		 WHERE action = 'audit.read' AND actor_id = $1`,
+		[key.split("_")[1]],
+	);
+	expect(rows).toEqual([{ name: "\u{1f511}".repeat(256) }]);
+});
+
 describe("no answer without its record", () => {
 	afterEach(async () => {
 		await admin.query("DROP TRIGGER IF EXISTS refuse ON audit.events");

@@ -3,7 +3,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { deriveKeys } from "../../src/auth/secret.ts";
-import { createAuditClient, createTenantClient } from "../../src/client/index.ts";
+import { createAccessClient, createAuditClient, createTenantClient } from "../../src/client/index.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { AuditService, BatchWriteMode, BatchWriteRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
@@ -125,6 +125,18 @@ describe("a disabled tenant", () => {
 		const events = [anEvent(), anEvent({ tenantId: "globex" })];
 		const { results } = await client(others).batchWrite({ events });
 		expect(results[0]?.result).toMatchObject({ case: "error", value: { reason: "TENANT_NOT_FOUND" } });
+	});
+
+	test("has keys that its admin can take away and replace, which the log tells", async () => {
+		const { id } = await service.as("reader", ["acme"]);
+		const access = createAccessClient({ url: service.httpUrl, key: (await service.as("tenant_admin", ["acme"])).key });
+		await disable();
+		const { key } = await access.rotateApiKey({ id });
+		expect(await access.revokeApiKey({ id, reason: "leaked" })).toMatchObject({ changed: true });
+		const { keys } = await access.listApiKeys({ includeInactive: false });
+		expect(keys.map((each) => each.id)).toContain(key?.id);
+		expect(keys.map((each) => each.id)).not.toContain(id);
+		expect((await stored("acme")).slice(2)).toEqual(["audit.key.rotated", "audit.key.revoked"]);
 	});
 
 	test("loses nothing that comes from NATS: dead letters, redriven once it is enabled, stored once", async () => {

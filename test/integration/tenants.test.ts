@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Client } from "pg";
@@ -110,6 +111,23 @@ describe("a tenant that nobody has made", () => {
 		const [letter] = await service.publish(eventMessage(anEvent({ tenantId: "unmade" })));
 		expect(letter).toMatchObject({ tenantId: "unmade", reason: "TENANT_NOT_FOUND" });
 		expect((await service.admin.query("SELECT FROM audit.tenants")).rowCount).toBe(0);
+	});
+
+	test("costs the service none of the few connections it writes by", async () => {
+		const connections = async () => {
+			const { rows } = await service.admin.query<{ pid: number }>(
+				"SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'audit_writer' ORDER BY pid",
+			);
+			return rows.map(({ pid }) => pid);
+		};
+		await service.makeTenants("acme");
+		const before = await connections();
+		// More calls than there can be connections.
+		for (let i = 0; i < 5; i += 1) {
+			expect(await refusalOf(service.tenants.renameTenant({ id: "nobody", name: "x" }))).toContain("TENANT_NOT_FOUND");
+		}
+		const kept = (await connections()).filter((pid) => before.includes(pid));
+		expect(kept).not.toEqual([]);
 	});
 
 	test("where the first event may make it, the log says which way that came", async () => {
@@ -239,6 +257,17 @@ describe("a list", () => {
 		expect(await refusalOf(service.tenants.listTenants({ pageSize: -1 }))).toBe(
 			"invalid_argument INVALID_QUERY page_size",
 		);
+	});
+
+	test("has page tokens that do not tell how many tenants there are", async () => {
+		const { tenants } = await service.as("tenant_admin", ["acme", "globex"]);
+		await service.makeTenants("one", "two", "three", "acme", "globex");
+		const { tenants: listed, nextPageToken } = await tenants.listTenants({ pageSize: 1 });
+		const body = Buffer.from(nextPageToken, "base64url");
+		// Besides the time of issue there is what the caller has seen: when the tenant was made, and which it is.
+		const { seconds, nanos } = listed[0]?.createdAt ?? { seconds: 0n, nanos: 0 };
+		expect(body.readBigInt64BE(1)).toBe(seconds * 1_000_000n + BigInt(nanos / 1_000));
+		expect(body.toString("hex", 9, 25)).toBe(createHash("sha256").update("acme").digest("hex").slice(0, 32));
 	});
 
 	test("is none for the reader's role itself until it is said of which tenants", async () => {

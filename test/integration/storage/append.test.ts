@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Client } from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { TenantId } from "../../../src/event/event.ts";
 import type { ItemResult } from "../../../src/ingest/ingest.ts";
 import { checkTrail } from "../../support/check-trail.ts";
 import { type PostgresProxy, startPostgresProxy } from "../../support/postgres-proxy.ts";
@@ -84,6 +85,12 @@ describe("one batch", () => {
 		await path.partitions.ensure([(old.seconds * 1_000_000n) as never]);
 		await admin.query(`DROP TABLE audit.events_${new Date().getUTCFullYear() - 5}_03`);
 		expect(codes(await accept([anEvent({ occurredAt: old })]))).toEqual(["stored"]);
+	});
+
+	test("so is one that is missing for what the service itself tells", async () => {
+		await path.partitions.ensureAhead(new Date());
+		await admin.query(`DROP TABLE audit.events_${new Date().toISOString().slice(0, 7).replace("-", "_")}`);
+		expect(await path.tenants.create("acme" as TenantId)).toMatchObject({ changed: true });
 	});
 });
 
