@@ -16,7 +16,12 @@ export interface Cell {
 
 /** Every distinct cell. */
 export function everyCell(world: World, doors: readonly Door[]): Cell[] {
-	return PROBES.flatMap((probe) => world.callers.flatMap((caller) => cellsOf(world, doors, probe, caller)));
+	return PROBES.flatMap((probe) =>
+		// What the closing tenant's own callers are shown changes while it is closed and opened: they ask for that alone.
+		world.callers
+			.filter(({ is }) => is?.tenant !== "closing" || probe.of === "closing")
+			.flatMap((caller) => cellsOf(world, doors, probe, caller)),
+	);
 }
 
 function cellsOf({ service }: World, doors: readonly Door[], probe: Probe, caller: Caller): Cell[] {
