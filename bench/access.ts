@@ -136,7 +136,11 @@ async function serve(layer: Layer, url: string): Promise<void> {
 		query: new Query({ db, pageTokenKey: keys.pageTokens }),
 		letters: new LetterQuery({ db, pageTokenKey: keys.pageTokens }),
 		redriver: { redrive: nobody, discard: nobody },
-		access: { keyChanges: { create: nobody, rotate: nobody, revoke: nobody }, keyQuery: { list: nobody }, tenants },
+		access: {
+			keyChanges: { create: nobody, rotate: nobody, revoke: nobody },
+			keyQuery: { has: nobody, list: nobody },
+			tenants,
+		},
 		tenants,
 		tenantList: { list: nobody },
 		disabled: tenants.disabled,

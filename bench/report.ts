@@ -2,6 +2,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AccessResult } from "./access.ts";
 import type { DrainResult } from "./drain.ts";
+import type { Noise, NoisyResult, QuietCall } from "./noisy.ts";
+import type { OracleResult } from "./oracle.ts";
 
 /** Writes docs/performance.md from the result files: no figure in it is typed by hand. */
 export function writeReport(): void {
@@ -38,7 +40,9 @@ Node ${access.node}, PostgreSQL ${access.postgres}.
 ${accessRow(access, "write", "`WriteEvent`", "0.90")}
 ${accessRow(access, "query", "`Query`, the same again and again: recorded once in 10 minutes, then counted", "0.90")}
 ${accessRow(access, "firstQuery", "`Query`, each with a filter of its own: each recorded before its answer", "none")}
-`;
+
+${noisySection(read<NoisyResult>("noisy"))}
+${oracleSection(read<OracleResult>("oracle"))}`;
 	writeFileSync(join(import.meta.dirname, "../docs/performance.md"), text);
 }
 
@@ -49,4 +53,60 @@ function read<T>(name: string): T {
 function accessRow({ loads }: AccessResult, load: keyof AccessResult["loads"], call: string, target: string): string {
 	const { withPerSecond, withoutPerSecond, medianRatio } = loads[load];
 	return `| ${call} | ${Math.round(withPerSecond)}/s | ${Math.round(withoutPerSecond)}/s | **${medianRatio.toFixed(2)}** | ${target} |`;
+}
+
+function noisySection({ modes, ...result }: NoisyResult): string {
+	const { rounds, callsPerRound, limitEventsPerSecond, batch } = result;
+	const sent = { batches: `in batches of ${batch}`, singles: "one by one" };
+	const row = (mode: keyof typeof modes, kind: Noise, call: QuietCall) => {
+		const { alone } = modes[mode];
+		const { beside, ratio, sentPerSecond, storedPerSecond } = modes[mode][kind];
+		const noise = `${sent[kind]}: ${Math.round(sentPerSecond)}/s, ${Math.round(storedPerSecond)}/s stored`;
+		const figures = (["p50", "p99"] as const).map((which) => {
+			const millis = `${alone[call][which].toFixed(1)} → ${beside[call][which].toFixed(1)} ms`;
+			return `${millis} | **${ratio[call][which].toFixed(2)}**`;
+		});
+		return `| ${mode} | ${noise} | \`${call === "write" ? "WriteEvent" : "Query"}\` | ${figures.join(" | ")} |`;
+	};
+	const rows = (["off", "on"] as const).flatMap((mode) =>
+		(["batches", "singles"] as const).flatMap((kind) =>
+			(["write", "query"] as const).map((call) => row(mode, kind, call)),
+		),
+	);
+	return `## One tenant beside another that sends ten times what it may
+
+\`${result.command}\`: a quiet tenant's calls, ${callsPerRound} of each kind a round at a steady pace, alone and beside a tenant that tries to send
+${10 * limitEventsPerSecond} events a second and heeds no refusal; without limits, and with \`AUDIT_TENANT_EVENTS_PER_SECOND=${limitEventsPerSecond}\`. Medians of ${rounds} rounds,
+verified at the end. The noisy process has the same two cores as the service and PostgreSQL. Node ${result.node}, PostgreSQL ${result.postgres}.
+
+| limits | the noisy tenant's events | the quiet one's | p50 alone → beside | ratio | p99 alone → beside | ratio |
+|---|---|---|---|---|---|---|
+${rows.join("\n")}
+
+A limit bounds what a tenant makes the database do: refused batches cost the quiet tenant next to nothing. It does not bound
+what refusing costs. Each refused call is received, authenticated, decoded and answered by the one thread that serves
+everybody; a flood of single calls is as bad with the limit as without. Who floods
+with calls is stopped by a proxy in front, or served by another process.
+`;
+}
+
+function oracleSection({ command, samples, calls, postgres, node }: OracleResult): string {
+	const rows = Object.entries(calls).map(
+		([name, { thereMs, notThereMs, ratio }]) =>
+			`| ${name} | ${thereMs.toFixed(2)} ms | ${notThereMs.toFixed(2)} ms | **${ratio.toFixed(2)}** |`,
+	);
+	return `## What another tenant has, against what nobody has
+
+\`${command}\`: does the time of a refusal tell whether the thing exists? Medians of ${samples.toLocaleString("en")} answers each, in random order;
+1 is what is wanted. The answers themselves are the same. Of the keys, the id exists or not; the secret is always wrong.
+Node ${node}, PostgreSQL ${postgres}.
+
+| named | there | not there | ratio |
+|---|---|---|---|
+${rows.join("\n")}
+
+A key that is in use is known without a look-up, so its id can be told from one that was never used. The id is no secret:
+it stands in logs and events; the secret has 256 bits. Likewise, an id that does not exist is remembered for 5 s and one that
+does for 15 s, so that between the two a second try takes one look-up more.
+`;
 }

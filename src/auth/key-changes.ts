@@ -210,7 +210,7 @@ export class KeyChanges {
 const NEVER_USED = { lastUsedAt: undefined, revokedAt: undefined } as const;
 
 /** The one answer for a key that does not exist and for one the caller may not see. */
-function keyNotFound(): AuditError {
+export function keyNotFound(): AuditError {
 	return new AuditError("not_found", "no such API key for you", { reason: "KEY_NOT_FOUND" });
 }
 

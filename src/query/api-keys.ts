@@ -61,6 +61,14 @@ export class KeyQuery {
 		const more = rows.length > keys.length && last !== undefined;
 		return { keys, nextPageToken: more ? issuePageToken(this.#pageTokenKey, filter, cursorOf(last), Date.now()) : "" };
 	}
+
+	/** Whether there is such a key in the scope, good or not. @throws AuditError unavailable */
+	async has(id: string, scope: LetterScope): Promise<boolean> {
+		const { rowCount } = await inKeys(this.#db, scope, (client) =>
+			client.query("SELECT FROM audit.api_keys WHERE id = $1", [id]),
+		);
+		return rowCount === 1;
+	}
 }
 
 const LIST = `

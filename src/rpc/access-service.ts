@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { KeyChanges, KeyClerk } from "../auth/key-changes.ts";
+import { type KeyChanges, type KeyClerk, keyNotFound } from "../auth/key-changes.ts";
 import { authorize } from "../auth/permissions.ts";
 import { tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
@@ -22,7 +22,7 @@ import { checkCreate, checkList, checkRevoke, checkRotate } from "./access-reque
 
 export interface AccessServiceOptions {
 	readonly keyChanges: Pick<KeyChanges, "create" | "rotate" | "revoke">;
-	readonly keyQuery: Pick<KeyQuery, "list">;
+	readonly keyQuery: Pick<KeyQuery, "has" | "list">;
 	readonly tenants: { exists(tenantId: TenantId): Promise<boolean> };
 }
 
@@ -57,14 +57,22 @@ export class AccessServiceCalls {
 
 	async rotateApiKey(request: RotateApiKeyRequest, clerk: KeyClerk): Promise<RotateApiKeyResponse> {
 		authorize(clerk, "rotateApiKey", []);
-		const { key, secret, replaced } = await this.#options.keyChanges.rotate(request.id, checkRotate(request), clerk);
+		const asked = checkRotate(request);
+		await this.#refuseUnseen(request.id, clerk);
+		const { key, secret, replaced } = await this.#options.keyChanges.rotate(request.id, asked, clerk);
 		return create(RotateApiKeyResponseSchema, { key: renderKey(key), secret, replaced: replaced.map(renderKey) });
 	}
 
 	async revokeApiKey(request: RevokeApiKeyRequest, clerk: KeyClerk): Promise<RevokeApiKeyResponse> {
 		authorize(clerk, "revokeApiKey", []);
 		checkRevoke(request);
+		await this.#refuseUnseen(request.id, clerk);
 		const { key, changed } = await this.#options.keyChanges.revoke(request.id, request.reason, clerk);
 		return create(RevokeApiKeyResponseSchema, { key: renderKey(key), changed });
+	}
+
+	/** Before anything is locked: the lock writes to the row, and the time of the answer would tell that there is one. */
+	async #refuseUnseen(id: string, clerk: KeyClerk): Promise<void> {
+		if (!(await this.#options.keyQuery.has(id, clerk.tenants))) throw keyNotFound();
 	}
 }

@@ -158,6 +158,17 @@ describe("what a tenant admin sees and may", () => {
 		);
 	});
 
+	test("who is refused a key of others leaves no trace on its row, which would cost time that tells of it", async () => {
+		const { key } = await operator.createApiKey(reader({ tenantIds: ["acme"] }));
+		const id = key?.id ?? "";
+		// A row that was locked says by whom.
+		const locker = async () => (await admin.query("SELECT xmax::text FROM audit.api_keys WHERE id = $1", [id])).rows;
+		const before = await locker();
+		expect((await refusal(ofGlobex.revokeApiKey({ id }))).code).toBe("not_found");
+		expect((await refusal(ofGlobex.rotateApiKey({ id }))).code).toBe("not_found");
+		expect(await locker()).toEqual(before);
+	});
+
 	test("keys that may do more than it are neither made nor touched", async () => {
 		const { key } = await operator.createApiKey({ name: "op", role: Role.OPERATOR, tenantIds: ["acme"] });
 		for (const call of [

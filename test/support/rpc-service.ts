@@ -116,7 +116,7 @@ export async function startDoors(
 		redriver: { redrive: reached, discard: reached },
 		access: {
 			keyChanges: { create: reached, rotate: reached, revoke: reached },
-			keyQuery: { list: reached },
+			keyQuery: { has: reached, list: reached },
 			tenants: { exists: reached },
 		},
 		tenants: { create: reached, rename: reached, setDisabled: reached },
