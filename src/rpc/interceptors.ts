@@ -56,8 +56,7 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			const header = (name: string) => context.requestHeader.get(name);
-			call.authenticate = () => authenticator.authenticate({ header, certificate: call.certificate });
+			call.authenticate = () => authenticator.authenticate(call.credentials);
 			call.principal = await call.authenticate();
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {

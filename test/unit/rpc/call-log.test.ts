@@ -19,7 +19,8 @@ function startLog() {
 	const log = new CallLog(pino({ level: "info", base: null }, { write: (line) => void lines.push(JSON.parse(line)) }));
 	const end = (address: string, failure: { code: string; reason: string }) => {
 		const trace = startCallTrace(() => undefined, "r");
-		const call: Call = { requestId: "r", trace, address, startedAt: 0, batchIds: new Set() };
+		const credentials = { header: () => undefined };
+		const call: Call = { requestId: "r", trace, address, credentials, startedAt: 0, batchIds: new Set() };
 		log.end(call, failure);
 	};
 	return { log, lines, end, told: () => lines.reduce((sum, { refused = 1 }) => sum + refused, 0) };
