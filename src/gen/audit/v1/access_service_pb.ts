@@ -793,7 +793,8 @@ export const RoleSchema: GenEnum<Role, RoleJson> = /*@__PURE__*/
  *
  * Every call needs a tenant admin's or an operator's key. A caller sees the keys all of whose tenants it may see itself;
  * others do not exist for it. It makes, rotates and revokes no key that may do more than itself: a tenant admin no
- * operator, nobody a key for a tenant it may not see or for units that are masked for itself. Each change is an event of
+ * operator, nobody a key for a tenant it may not see or for units that are masked for itself. A key that expires makes and
+ * rotates no tenant admin's or operator's key that would work longer, itself included. Each change is an event of
  * every tenant the key is good for (of none if it is good for all), written in the same transaction.
  *
  * @generated from service audit.v1.AccessService
