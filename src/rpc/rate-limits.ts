@@ -2,9 +2,9 @@ import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
 import { AuditError } from "../errors.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
-import type { RateSettings } from "../rate-settings.ts";
 import { type Call, principalOf } from "./call.ts";
 import { Rate } from "./rate.ts";
+import type { RateSettings } from "./rate-settings.ts";
 
 interface Charge {
 	readonly rate: Rate;

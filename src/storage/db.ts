@@ -130,7 +130,7 @@ function scopeText(scope: ReadonlySet<TenantId> | "all"): string {
 
 /** As `inLetters`, for API keys: sees those all of whose tenants are in the scope, never a hash. The only way to a list of them. */
 export function inKeys<T>(db: Database, scope: LetterScope, run: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-	return readAs(db, { setting: "audit.keys_of", value: scope === "all" ? "*" : [...scope].join(",") }, run);
+	return readAs(db, { setting: "audit.keys_of", value: scopeText(scope) }, run);
 }
 
 async function readAs<T>(
