@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { PoolClient } from "pg";
-import { AuditError, tenantNotFound } from "../errors.ts";
+import { AuditError, tenantDisabled, tenantNotFound } from "../errors.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
 import { type ActorSchema, ActorType } from "../gen/audit/v1/event_pb.ts";
@@ -19,8 +19,11 @@ import type { DerivedKeys } from "./secret.ts";
 export interface KeyChangesOptions {
 	readonly log: ServiceLog;
 	readonly keys: DerivedKeys;
-	/** Keys are made for tenants that exist. */
-	readonly tenants: { exists(tenantId: TenantId): Promise<boolean> };
+	/** Keys are made for tenants that exist, and are not disabled but for operators. */
+	readonly tenants: {
+		exists(tenantId: TenantId): Promise<boolean>;
+		isDisabled(tenantId: TenantId): Promise<boolean>;
+	};
 	readonly logger: Logger;
 }
 
@@ -93,9 +96,7 @@ export class KeyChanges {
 	async create(spec: KeySpec, clerk: KeyClerk): Promise<MadeKey | undefined> {
 		const refusal = refusalOfGrant(clerk, spec) ?? refusalOfEnd(clerk.until, spec);
 		if (refusal) throw refusal;
-		if (spec.tenants !== "all") {
-			for (const id of spec.tenants) if (!(await this.#options.tenants.exists(id))) throw tenantNotFound();
-		}
+		if (spec.tenants !== "all") await this.#requireOpen(spec.tenants, clerk);
 		const { key = newApiKey(), ...asked } = spec;
 		const made = await this.#change<KeyInfo | undefined>(async (client, isSecondTry) => {
 			const createdAt = await insertKey(client, hashSecret(this.#options.keys, key), {
@@ -179,6 +180,14 @@ export class KeyChanges {
 			const notice = { what: "revoked", key: revoked, actor: clerk.actor, reason } as const;
 			return { result: { key: revoked, changed: true }, notice };
 		});
+	}
+
+	async #requireOpen(ids: Iterable<TenantId>, { roles }: KeyClerk): Promise<void> {
+		const { tenants } = this.#options;
+		for (const id of ids) {
+			if (!(await tenants.exists(id))) throw tenantNotFound();
+			if (!roles.has("operator") && (await tenants.isDisabled(id))) throw tenantDisabled();
+		}
 	}
 
 	/**

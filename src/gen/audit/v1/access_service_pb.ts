@@ -804,7 +804,8 @@ export const AccessService: GenService<{
    * Makes a key. Its text is in the answer and cannot be had again: what is stored is a keyed hash.
    *
    * Errors: INVALID_ARGUMENT with every violation; NOT_FOUND if a tenant does not exist for the caller; PERMISSION_DENIED if
-   * the key could do more than the caller. Not idempotent: after UNAVAILABLE look at the list.
+   * the key could do more than the caller, and, but for operators, while a tenant is disabled (reason TENANT_DISABLED). Not
+   * idempotent: after UNAVAILABLE look at the list.
    *
    * @generated from rpc audit.v1.AccessService.CreateApiKey
    */
