@@ -8,8 +8,8 @@ import {
 	parseKeyFile,
 	readNatsUrl,
 } from "./nats-access.ts";
-import { type Network, parseNetworks, parseOrigins } from "./network-settings.ts";
-import { RATE_SETTINGS, type RateSettings, readRates } from "./rate-settings.ts";
+import { type Network, parseNetworks, parseOrigins } from "./rpc/network-settings.ts";
+import { RATE_SETTINGS, type RateSettings, readRates } from "./rpc/rate-settings.ts";
 import { readTlsSettings, TLS_SETTINGS, type TlsSettings } from "./rpc/tls-settings.ts";
 
 /** The service's settings, checked and complete. */

@@ -34,7 +34,10 @@ export const KEY_KEPT_MS = 15_000;
 const MISSING_MS = 5_000;
 /** Keys found and keys not found are kept apart: made-up ids cannot push real ones out. */
 const CACHED_KEYS = 10_000;
-/** Look-ups under way at once: a flood of made-up keys must not take every database connection. */
+/**
+ * Look-ups under way at once of keys never found so far: a flood of made-up ones must not take every database connection.
+ * Real ones are looked up again and again, and must not be kept out by it.
+ */
 const LOOKUPS = 64;
 
 /**
@@ -83,7 +86,7 @@ export class ApiKeyVerifier {
 		if (found || this.#missing.get(id)) return found;
 		let lookUp = this.#underWay.get(id);
 		if (!lookUp) {
-			if (this.#underWay.size >= LOOKUPS) throw overloaded();
+			if (this.#underWay.size >= LOOKUPS && !this.#found.remembers(id)) throw overloaded();
 			lookUp = this.#findOnce(id);
 			this.#underWay.set(id, lookUp);
 		}
@@ -96,7 +99,10 @@ export class ApiKeyVerifier {
 		try {
 			const known = await this.#find(id);
 			if (known) this.#found.set(id, known, askedAt);
-			else this.#missing.set(id, true, askedAt);
+			else {
+				this.#found.delete(id);
+				this.#missing.set(id, true, askedAt);
+			}
 			return known;
 		} finally {
 			this.#underWay.delete(id);
@@ -148,7 +154,7 @@ function overloaded(): AuditError {
 	});
 }
 
-/** A map whose entries are forgotten after a time, the oldest earlier when there are too many. */
+/** A map whose entries are good for a time. They are forgotten, the oldest first, when there are too many. */
 class ExpiringMap<T> {
 	readonly #entries = new Map<string, { value: T; until: number }>();
 	readonly #lifeMs: number;
@@ -161,10 +167,16 @@ class ExpiringMap<T> {
 
 	get(key: string): T | undefined {
 		const entry = this.#entries.get(key);
-		if (!entry) return undefined;
-		if (entry.until > performance.now()) return entry.value;
+		return entry && entry.until > performance.now() ? entry.value : undefined;
+	}
+
+	/** Whether there is an entry, good or no longer. */
+	remembers(key: string): boolean {
+		return this.#entries.has(key);
+	}
+
+	delete(key: string): void {
 		this.#entries.delete(key);
-		return undefined;
 	}
 
 	/** @param from when its life began, by `performance.now()` */

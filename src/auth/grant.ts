@@ -1,5 +1,5 @@
 import { AuditError, tenantNotFound } from "../errors.ts";
-import type { TenantId } from "../event/event.ts";
+import type { Micros, TenantId } from "../event/event.ts";
 import { type MaskableUnit, maskedUnitsOf, maySee, type Principal, ROLES, type Role } from "./principal.ts";
 
 /** What a key may do. */
@@ -37,6 +37,22 @@ export function refusalOfGrant(granter: Granter, { role, tenants, maskedUnits }:
 	if (shown.length > 0) return notPermitted(`for which these units are not masked: ${shown.sort().join(", ")}`);
 	if (tenants === "all" && granter.tenants !== "all") return notPermitted("that is good for every tenant");
 	return seesAll(granter, tenants) ? undefined : tenantNotFound();
+}
+
+/**
+ * Nobody lets anybody, himself included, deal with keys for longer than he himself may. Keys of other roles may go on: a
+ * backend must not stop working because of who made its key.
+ *
+ * @param until when the granter's own key ends, in milliseconds since 1970; undefined: never
+ * @returns why not; undefined: he may
+ */
+export function refusalOfEnd(
+	until: number | undefined,
+	{ role, expiresAt }: { readonly role: Role; readonly expiresAt: Micros | undefined },
+): AuditError | undefined {
+	if (until === undefined || GRANTS[role].length === 0) return undefined;
+	const isLater = expiresAt === undefined || Number(expiresAt / 1000n) > until;
+	return isLater ? notPermitted(`with the role ${role} that works longer than your own`) : undefined;
 }
 
 /** Whether a key with these tenants exists for the caller: he sees all of them. */

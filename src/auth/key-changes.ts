@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { PoolClient } from "pg";
-import { AuditError, tenantNotFound } from "../errors.ts";
+import { AuditError, tenantDisabled, tenantNotFound } from "../errors.ts";
 import type { Micros, TenantId } from "../event/event.ts";
 import { microsOfDate, rfc3339 } from "../event/time.ts";
 import { type ActorSchema, ActorType } from "../gen/audit/v1/event_pb.ts";
@@ -9,7 +9,7 @@ import type { ServiceLog, Told } from "../storage/service-log.ts";
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
 import { CommitUnknown } from "../storage/transaction.ts";
 import { type ApiKey, formatApiKey, hashSecret, newApiKey } from "./api-keys.ts";
-import { type Granter, type Rights, refusalOfGrant, seesAll } from "./grant.ts";
+import { type Granter, type Rights, refusalOfEnd, refusalOfGrant, seesAll } from "./grant.ts";
 import { KEY_COLUMNS, type KeyInfo, type KeyRow, keyOfRow } from "./key-info.ts";
 import { type KeyNotice, keyNotices } from "./key-notice.ts";
 import type { Principal } from "./principal.ts";
@@ -19,8 +19,11 @@ import type { DerivedKeys } from "./secret.ts";
 export interface KeyChangesOptions {
 	readonly log: ServiceLog;
 	readonly keys: DerivedKeys;
-	/** Keys are made for tenants that exist. */
-	readonly tenants: { exists(tenantId: TenantId): Promise<boolean> };
+	/** Keys are made for tenants that exist, and are not disabled but for operators. */
+	readonly tenants: {
+		exists(tenantId: TenantId): Promise<boolean>;
+		isDisabled(tenantId: TenantId): Promise<boolean>;
+	};
 	readonly logger: Logger;
 }
 
@@ -28,13 +31,17 @@ export interface KeyChangesOptions {
 export interface KeyClerk extends Granter {
 	/** What the key remembers him by. Never personal. */
 	readonly id: string;
+	/** When his own key ends, in milliseconds since 1970; undefined: never, or he has none. */
+	readonly until: number | undefined;
 	/** What events call him. */
 	readonly actor: MessageInitShape<typeof ActorSchema>;
 }
 
 export function clerkOf(principal: Principal): KeyClerk {
-	const { id, roles, tenants, maskedUnits } = principal;
-	return { id, roles, tenants, maskedUnits, actor: actorOf(principal) };
+	const { kind, id, roles, tenants, maskedUnits, expiresAt } = principal;
+	// Tokens and certificates end soon, and are followed by others: their ends say nothing of what their holder may.
+	const until = kind === "api_key" ? expiresAt : undefined;
+	return { id, roles, tenants, maskedUnits, until, actor: actorOf(principal) };
 }
 
 /** Whoever has the database at hand. Which person that is nobody has proven, so none is named. */
@@ -43,6 +50,7 @@ export const COMMAND_LINE: KeyClerk = {
 	roles: new Set(["operator"]),
 	tenants: "all",
 	maskedUnits: new Set(),
+	until: undefined,
 	actor: { type: ActorType.SYSTEM, id: "cli", displayName: "auditlog key, on the database itself" },
 };
 
@@ -86,11 +94,9 @@ export class KeyChanges {
 	 * @throws AuditError permission_denied, not_found, unavailable
 	 */
 	async create(spec: KeySpec, clerk: KeyClerk): Promise<MadeKey | undefined> {
-		const refusal = refusalOfGrant(clerk, spec);
+		const refusal = refusalOfGrant(clerk, spec) ?? refusalOfEnd(clerk.until, spec);
 		if (refusal) throw refusal;
-		if (spec.tenants !== "all") {
-			for (const id of spec.tenants) if (!(await this.#options.tenants.exists(id))) throw tenantNotFound();
-		}
+		if (spec.tenants !== "all") await this.#requireOpen(spec.tenants, clerk);
 		const { key = newApiKey(), ...asked } = spec;
 		const made = await this.#change<KeyInfo | undefined>(async (client, isSecondTry) => {
 			const createdAt = await insertKey(client, hashSecret(this.#options.keys, key), {
@@ -134,7 +140,9 @@ export class KeyChanges {
 				const notice = { what: "rotated", key: done, actor: clerk.actor } as const;
 				return { result: { key: done, replaced: others }, notice, isDone: true };
 			}
-			const refusal = refusalOfRotation(old, now, overlapMs > 0 ? others.length : 0);
+			const refusal =
+				refusalOfEnd(clerk.until, { role: old.role, expiresAt }) ??
+				refusalOfRotation(old, now, overlapMs > 0 ? others.length : 0);
 			if (refusal) return { refusal };
 			const hash = hashSecret(this.#options.keys, next);
 			const createdAt = await insertNext(client, { of: id, id: next.id, hash, expiresAt, until, by: clerk.id });
@@ -172,6 +180,14 @@ export class KeyChanges {
 			const notice = { what: "revoked", key: revoked, actor: clerk.actor, reason } as const;
 			return { result: { key: revoked, changed: true }, notice };
 		});
+	}
+
+	async #requireOpen(ids: Iterable<TenantId>, { roles }: KeyClerk): Promise<void> {
+		const { tenants } = this.#options;
+		for (const id of ids) {
+			if (!(await tenants.exists(id))) throw tenantNotFound();
+			if (!roles.has("operator") && (await tenants.isDisabled(id))) throw tenantDisabled();
+		}
 	}
 
 	/**

@@ -24,8 +24,9 @@ const TOLD_APART = 1_000;
 
 /**
  * The log's lines about calls that are over. What succeeded is told at debug level: one line per call would drown the
- * rest. What failed through us is told always. What its caller is to blame for would let strangers fill the disk: the
- * first calls refused are told of one by one, the others counted, and no call is left out of the counts.
+ * rest. What failed through us, for somebody who is known, is told always. What its caller is to blame for, and what fails
+ * before the caller is known, would let strangers fill the disk: the first of these calls are told of one by one, the
+ * others counted, and no call is left out of the counts.
  *
  * First refusal → the interval begins → its end: a line for each address and reason with untold calls, and all is
  * forgotten. Closing ends the interval.
@@ -43,14 +44,16 @@ export class CallLog {
 		const facts = factsOf(call);
 		if (!failure) return this.#logger.debug(facts, "call answered");
 		const { code, reason } = failure;
-		if (!isOurs(code)) {
-			// Whoever asks for a line per call gets one.
-			if (this.#logger.isLevelEnabled("debug")) return this.#logger.info({ ...facts, code, reason }, "call failed");
-			return this.#refused({ ...facts, code, reason }, sourceOf(call.address));
-		}
-		// What is the caller's fault needs no look into our inside.
-		const cause = failure.cause === undefined ? {} : { cause: describeError(failure.cause) };
-		this.#logger[code === "internal" ? "error" : "warn"]({ ...facts, code, reason, ...cause }, "call failed");
+		const isOurs = code === "internal" || code === "unavailable";
+		const tell = () => {
+			if (!isOurs) return this.#logger.info({ ...facts, code, reason }, "call failed");
+			// What is the caller's fault needs no look into our inside.
+			const cause = failure.cause === undefined ? {} : { cause: describeError(failure.cause) };
+			this.#logger[code === "internal" ? "error" : "warn"]({ ...facts, code, reason, ...cause }, "call failed");
+		};
+		// Whoever asks for a line per call gets one.
+		if ((isOurs && call.principal) || this.#logger.isLevelEnabled("debug")) return tell();
+		this.#count({ ...facts, code, reason }, sourceOf(call.address), tell);
 	}
 
 	/** Tells of what is not told yet. */
@@ -63,7 +66,8 @@ export class CallLog {
 		this.#refusals.clear();
 	}
 
-	#refused(facts: ReturnType<typeof factsOf> & { code: string; reason: string }, source: string): void {
+	/** @param tell of this one alone */
+	#count(facts: ReturnType<typeof factsOf> & { code: string; reason: string }, source: string, tell: () => void): void {
 		const { call, key_id, code, reason } = facts;
 		const kind = `${code} ${reason}`;
 		const isApart = this.#refusals.has(`${source} ${kind}`) || this.#refusals.size < TOLD_APART;
@@ -73,15 +77,11 @@ export class CallLog {
 		this.#timer ??= setTimeout(() => this.close(), INTERVAL_MS).unref();
 		if (refusals.told < TOLD_SINGLY) {
 			refusals.told += 1;
-			return this.#logger.info(facts, "call failed");
+			return tell();
 		}
 		refusals.untold += 1;
 		refusals.facts = { call, key_id, ...(isApart && { address: source }), code, reason };
 	}
-}
-
-function isOurs(code: string): boolean {
-	return code === "internal" || code === "unavailable";
 }
 
 function factsOf(call: Call) {

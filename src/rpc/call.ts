@@ -3,10 +3,11 @@ import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import type { ClientCertificate } from "../auth/mtls.ts";
+import type { Credentials } from "../auth/authenticator.ts";
 import type { Principal } from "../auth/principal.ts";
 import { readRequestId, startCallTrace, type Trace } from "../trace.ts";
 import type { ClientAddresses } from "./client-address.ts";
+import { certificateOf } from "./tls-front.ts";
 
 /** A request and its response over HTTP/1.1 or HTTP/2. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -23,12 +24,12 @@ export interface Call {
 	readonly trace: Trace;
 	/** Where it comes from, as far as is known for sure: the peer, or what trusted proxies say of their callers. */
 	readonly address: string;
+	/** What it brings to prove who sends it. */
+	readonly credentials: Credentials;
 	readonly startedAt: number;
 	/** The RPC's name, or the REST route. */
 	name?: string;
 	protocol?: string;
-	/** What the connection it came by was opened with. */
-	certificate?: ClientCertificate | undefined;
 	principal?: Principal;
 	/** The size of its body as it was sent, once it is read. */
 	bodyBytes?: number;
@@ -44,7 +45,8 @@ export interface Call {
 	failure?: { readonly code: string; readonly reason: string; readonly cause?: unknown };
 }
 
-export function startCall({ headers, socket }: NodeRequest, addresses: ClientAddresses): Call {
+export function startCall(request: NodeRequest, addresses: ClientAddresses): Call {
+	const { headers, socket } = request;
 	const header = (name: string) => {
 		const values = headers[name];
 		return typeof values === "string" ? values : undefined;
@@ -52,7 +54,17 @@ export function startCall({ headers, socket }: NodeRequest, addresses: ClientAdd
 	const requestId = readRequestId(header("x-request-id")) ?? randomUUID();
 	const trace = startCallTrace(header, requestId);
 	const address = addresses.of(socket.remoteAddress, headers);
-	return { requestId, trace, address, startedAt: performance.now(), batchIds: new Set() };
+	const credentials = { header: (name: string) => wholeHeader(request, name), certificate: certificateOf(socket) };
+	return { requestId, trace, address, credentials, startedAt: performance.now(), batchIds: new Set() };
+}
+
+/**
+ * A header with all its values, also one that must come once: of those Node shows the first alone, and what stands before
+ * the service may have gone by the last.
+ */
+export function wholeHeader({ rawHeaders }: NodeRequest, name: string): string | undefined {
+	const values = rawHeaders.filter((_, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === name);
+	return values.length > 0 ? values.join(", ") : undefined;
 }
 
 /** Where Connect's handlers find the call they belong to. */

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { BlockList, isIP, SocketAddress } from "node:net";
-import type { Network } from "../network-settings.ts";
+import type { Network } from "./network-settings.ts";
 
 /**
  * Tells where a request comes from. Headers are believed as far as proxies that the operator named wrote them: each proxy

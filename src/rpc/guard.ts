@@ -1,7 +1,7 @@
 import { AuditError } from "../errors.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { runWith } from "../trace.ts";
-import { type Call, type NodeRequest, type NodeResponse, type Route, startCall } from "./call.ts";
+import { type Call, type NodeRequest, type NodeResponse, type Route, startCall, wholeHeader } from "./call.ts";
 import { measureEnd } from "./call-end.ts";
 import type { CallLog } from "./call-log.ts";
 import type { ClientAddresses } from "./client-address.ts";
@@ -14,7 +14,6 @@ import type { Quota } from "./quota.ts";
 import { sendError } from "./rest-response.ts";
 import { setSecurityHeaders } from "./security-headers.ts";
 import { endWithAnswer } from "./sending.ts";
-import { certificateOf } from "./tls-front.ts";
 
 export interface GuardOptions {
 	readonly log: CallLog;
@@ -56,7 +55,6 @@ export function guard(
 		});
 		try {
 			response.setHeader("x-request-id", call.requestId);
-			call.certificate = certificateOf(request.socket);
 			setSecurityHeaders(request, response);
 			origins.share(request, response);
 			if (!holdPlace(call, response, calls)) return refuseUnseen(request, response, call);
@@ -102,7 +100,7 @@ function headersTooLarge(): AuditError {
 }
 
 function validAuthority(request: NodeRequest): string {
-	const authority = "authority" in request ? request.authority : request.headers.host;
+	const authority = "authority" in request ? request.authority : wholeHeader(request, "host");
 	const isValid = authority !== undefined && /^[^\s/?#@\\]+$/.test(authority) && URL.canParse(`http://${authority}`);
 	if (isValid) return authority;
 	const message = "Host or :authority must be a host name or address, with or without a port";

@@ -1,4 +1,4 @@
-import type { DescMessage } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { ConnectError, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { authorize, type RpcName } from "../auth/permissions.ts";
@@ -56,8 +56,7 @@ export function requestGate(authenticator: Authenticator) {
 		});
 		if (isOpen(context.service)) return;
 		try {
-			const header = (name: string) => context.requestHeader.get(name);
-			call.authenticate = () => authenticator.authenticate({ header, certificate: call.certificate });
+			call.authenticate = () => authenticator.authenticate(call.credentials);
 			call.principal = await call.authenticate();
 			authorize(call.principal, context.method.localName as RpcName, []);
 		} catch (error) {
@@ -72,8 +71,13 @@ function isFault(reason: unknown): boolean {
 	return !("code" in reason && /^(ECONNRESET|EPIPE|ERR_HTTP2_|ERR_STREAM_)/.test(String(reason.code)));
 }
 
+/** The JSON codec of an RPC, which names everything wrong with a request: Connect's own names the first thing only. */
+export function strictJson({ input }: DescMethod) {
+	return { jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(input) } };
+}
+
 /** Connect's JSON codec reads text with this: what is wrong is refused here, all of it and with its paths. */
-export function strictJsonDecoder(desc: DescMessage): { decode(bytes?: Uint8Array): string } {
+function strictJsonDecoder(desc: DescMessage): { decode(bytes?: Uint8Array): string } {
 	return {
 		decode(bytes = new Uint8Array()) {
 			const decoded = strictJsonText(desc, bytes);

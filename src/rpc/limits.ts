@@ -1,5 +1,5 @@
 import type { RpcName } from "../auth/permissions.ts";
-import type { RateSettings } from "../rate-settings.ts";
+import type { RateSettings } from "./rate-settings.ts";
 
 /** The bounds of the RPC and REST doors. */
 export const RPC_LIMITS = {

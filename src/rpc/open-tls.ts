@@ -4,8 +4,8 @@ import type { Config } from "../config.ts";
 import type { Logger } from "../logger.ts";
 import { startLoop } from "../loop.ts";
 import { isLoopback } from "../loopback.ts";
-import { RereadFiles } from "../reread-files.ts";
 import { type Telemetry, value } from "../telemetry.ts";
+import { RereadFiles } from "./reread-files.ts";
 import type { TlsFiles } from "./tls-front.ts";
 import { readTlsMaterial } from "./tls-material.ts";
 

@@ -1,9 +1,10 @@
 import { boundTenant, maySee, type Principal } from "../auth/principal.ts";
 import { AuditError } from "../errors.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
-import type { RateSettings } from "../rate-settings.ts";
+import { LIMITS } from "../event/limits.ts";
 import { type Call, principalOf } from "./call.ts";
 import { Rate } from "./rate.ts";
+import type { RateSettings } from "./rate-settings.ts";
 
 interface Charge {
 	readonly rate: Rate;
@@ -35,11 +36,13 @@ export class RateLimits {
 
 	/**
 	 * Before anything is done with events, good or bad: those that will be refused cost as much. A batch's bytes are
-	 * shared by its tenants according to their events; a tenant that the caller may not write to pays nothing.
+	 * shared by its tenants according to their events; a tenant that the caller may not write to pays nothing. A batch that is
+	 * too large is charged as the largest: a few bytes an event must not keep a tenant's other keys out for hours.
 	 *
 	 * @throws AuditError `resource_exhausted`, with the time after which there is enough
 	 */
-	admitEvents(events: readonly EventInput[], call: Call): void {
+	admitEvents(brought: readonly EventInput[], call: Call): void {
+		const events = brought.slice(0, LIMITS.batchEvents);
 		const principal = principalOf(call);
 		const bytes = call.bodyBytes ?? 0;
 		const key = { holder: principal.id, whose: "this key", reason: "KEY" };

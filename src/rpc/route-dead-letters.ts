@@ -1,9 +1,8 @@
-import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { DeadLetterService } from "../gen/audit/v1/dead_letter_service_pb.ts";
 import { callKey, callOf, principalOf } from "./call.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
-import { strictJsonDecoder } from "./interceptors.ts";
+import { strictJson } from "./interceptors.ts";
 
 /** The RPCs about dead letters, with the same JSON codec as all others: it names everything wrong with a request. */
 export function addDeadLetterService(router: ConnectRouter, calls: DeadLetterServiceCalls): void {
@@ -11,25 +10,21 @@ export function addDeadLetterService(router: ConnectRouter, calls: DeadLetterSer
 	router.rpc(
 		listDeadLetters,
 		(request, { values }) => calls.listDeadLetters(request, callOf(values)),
-		strict(listDeadLetters),
+		strictJson(listDeadLetters),
 	);
 	router.rpc(
 		getDeadLetter,
 		(request, { values }) => calls.getDeadLetter(request, callOf(values)),
-		strict(getDeadLetter),
+		strictJson(getDeadLetter),
 	);
 	router.rpc(
 		redriveDeadLetters,
 		(request, { values }) => calls.redriveDeadLetters(request, principalOf(values.get(callKey))),
-		strict(redriveDeadLetters),
+		strictJson(redriveDeadLetters),
 	);
 	router.rpc(
 		discardDeadLetters,
 		(request, { values }) => calls.discardDeadLetters(request, principalOf(values.get(callKey))),
-		strict(discardDeadLetters),
+		strictJson(discardDeadLetters),
 	);
-}
-
-function strict(method: DescMethod) {
-	return { jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) } };
 }

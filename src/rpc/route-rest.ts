@@ -61,8 +61,7 @@ export function routeRest({ calls, authenticator, budgets, limits }: RestOptions
 		call.name = `REST ${method.rpc}`;
 		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budgets });
 		const answer = async () => {
-			const { certificate } = call;
-			call.principal = await authenticator.authenticate({ header: (name) => headerOf(request, name), certificate });
+			call.principal = await authenticator.authenticate(call.credentials);
 			// Before the body: who may not call this at all is not listened to.
 			authorize(call.principal, method.rpc, []);
 			await bounds.roomForAnswer(answerBytesOf(method.rpc));

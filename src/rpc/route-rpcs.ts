@@ -19,7 +19,7 @@ import { type Budgets, boundsKey, CallBounds } from "./call-bounds.ts";
 import type { DeadLetterServiceCalls } from "./dead-letter-service.ts";
 import { takeTimeout } from "./deadline.ts";
 import { asConnectError, UNSUPPORTED_MEDIA_TYPE } from "./errors.ts";
-import { interceptors, requestGate, strictJsonDecoder } from "./interceptors.ts";
+import { interceptors, requestGate, strictJson } from "./interceptors.ts";
 import { type DoorLimits, deadlineOf, RPC_LIMITS } from "./limits.ts";
 import { bodyKey, ENVELOPE_BYTES, refuseReservedFlags } from "./malformed.ts";
 import { addOpenServices, isOpen, nameOf, OPEN_REQUEST_BYTES } from "./open-services.ts";
@@ -118,16 +118,12 @@ const NOT_AN_RPC = {
 	505: new AuditError("invalid_argument", "streams in both directions need HTTP/2", { reason: "HTTP2_REQUIRED" }),
 } as const;
 
-/** Each RPC with a JSON codec that names everything wrong with its request: Connect's own names the first thing only. */
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
 	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
-	const strict = (method: (typeof AuditService.methods)[number]) => ({
-		jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) },
-	});
-	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strict(writeEvent));
-	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strict(batchWrite));
-	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strict(query));
-	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strict(getEvent));
+	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
+	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strictJson(batchWrite));
+	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strictJson(query));
+	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strictJson(getEvent));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

@@ -1,8 +1,7 @@
-import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { TenantService } from "../gen/audit/v1/tenant_service_pb.ts";
 import { callKey, principalOf } from "./call.ts";
-import { strictJsonDecoder } from "./interceptors.ts";
+import { strictJson } from "./interceptors.ts";
 import type { TenantServiceCalls } from "./tenant-service.ts";
 
 /** The RPCs about tenants, with the same JSON codec as all others: it names everything wrong with a request. */
@@ -11,30 +10,26 @@ export function addTenantService(router: ConnectRouter, calls: TenantServiceCall
 	router.rpc(
 		createTenant,
 		(request, { values }) => calls.createTenant(request, principalOf(values.get(callKey))),
-		strict(createTenant),
+		strictJson(createTenant),
 	);
 	router.rpc(
 		listTenants,
 		(request, { values }) => calls.listTenants(request, principalOf(values.get(callKey))),
-		strict(listTenants),
+		strictJson(listTenants),
 	);
 	router.rpc(
 		renameTenant,
 		(request, { values }) => calls.renameTenant(request, principalOf(values.get(callKey))),
-		strict(renameTenant),
+		strictJson(renameTenant),
 	);
 	router.rpc(
 		disableTenant,
 		(request, { values }) => calls.disableTenant(request, principalOf(values.get(callKey))),
-		strict(disableTenant),
+		strictJson(disableTenant),
 	);
 	router.rpc(
 		enableTenant,
 		(request, { values }) => calls.enableTenant(request, principalOf(values.get(callKey))),
-		strict(enableTenant),
+		strictJson(enableTenant),
 	);
-}
-
-function strict(method: DescMethod) {
-	return { jsonOptions: { ignoreUnknownFields: false, textDecoder: strictJsonDecoder(method.input) } };
 }

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket, Server as TlsServer } from "node:tls";
 import { type ClientCertificate, subjectNames } from "../auth/mtls.ts";
-import type { RereadFiles } from "../reread-files.ts";
+import type { RereadFiles } from "./reread-files.ts";
 import type { TlsMaterial } from "./tls-material.ts";
 
 /** What changes while the ports are open. */

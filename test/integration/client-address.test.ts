@@ -1,6 +1,6 @@
 import { connect as connectHttp2 } from "node:http2";
 import { afterEach, beforeAll, expect, test } from "vitest";
-import { parseNetworks } from "../../src/network-settings.ts";
+import { parseNetworks } from "../../src/rpc/network-settings.ts";
 import { startDoors } from "../support/rpc-service.ts";
 import { startService } from "../support/service-process.ts";
 import { createTestDatabase, type TestDatabase, waitFor } from "../support/services.ts";

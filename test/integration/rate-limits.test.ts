@@ -166,6 +166,15 @@ describe("a tenant's events a second", () => {
 		expect([await service.stored("globex", "with.acme"), await service.stored("globex", "alone")]).toEqual([0, 10]);
 	});
 
+	test("are charged for no more events than a batch may hold, however many were sent to be refused", async () => {
+		const [careless] = service.clients(await service.newKey(["umbrella"]));
+		const [careful] = service.clients(await service.newKey(["umbrella"]));
+		const sent = careless.batchWrite({ events: Array.from({ length: 200_000 }, () => ({})) });
+		expect(await sent.catch((error: unknown) => ConnectError.from(error).code)).toBe(Code.InvalidArgument);
+		const { retryMs } = await refusalOf(careful.writeEvent({ event: eventOf("umbrella") }));
+		expect(retryMs).toBeLessThanOrEqual(200_000);
+	});
+
 	test("are not used up by keys that may not write to it", async () => {
 		const [stranger] = service.clients(await service.newKey(["initech"]));
 		const [own] = service.clients(await service.newKey(["hooli"]));

@@ -7,7 +7,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, describe, expect, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../src/gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.ts";
-import { parseNetworks } from "../../src/network-settings.ts";
+import { parseNetworks } from "../../src/rpc/network-settings.ts";
 import { startDoors } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
 

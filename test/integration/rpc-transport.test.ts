@@ -3,6 +3,7 @@ import { type ClientHttp2Session, connect as connectHttp2, constants } from "nod
 import { connect as connectTcp } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Readiness } from "../../src/rpc/route-health.ts";
+import { FLAG, frame, headerBlock, RawHttp2, requestHeaders, TYPE } from "../support/http2-frames.ts";
 import { type RpcService, startDoors, startRpcService } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
 
@@ -53,6 +54,48 @@ describe("a request whose authority is no authority is answered with 400", () =>
 			expect(status).toBe(400);
 			expect(headers["x-request-id"]).toMatch(/^[0-9a-f-]{36}$/);
 		}
+	});
+});
+
+test("two hosts are none, in either order", async () => {
+	for (const hosts of ["Host: a\r\nHost: b", "Host: b\r\nHost: a"]) {
+		const answer = await rawHttp1(`POST ${RPC} HTTP/1.1\r\n${hosts}\r\nContent-Length: 0\r\n\r\n`);
+		expect(answer).toMatch(/^HTTP\/1\.1 400 [^]*"MALFORMED_AUTHORITY"/);
+	}
+});
+
+describe("two headers of one name with different credentials are refused like none, whichever comes first", () => {
+	const path = "/v1/audit/events?tenant_id=acme";
+	const pairs = (name: string) => {
+		const good = name === "authorization" ? `Bearer ${key}` : key;
+		return [
+			[good, "Bearer nobody"],
+			["Bearer nobody", good],
+		] as const;
+	};
+
+	test.each(["authorization", "x-api-key"])("%s over HTTP/1.1", async (name) => {
+		for (const [first, second] of pairs(name)) {
+			const headers = `Host: a\r\nConnection: close\r\n${name}: ${first}\r\n${name}: ${second}\r\n`;
+			expect(await rawHttp1(`GET ${path} HTTP/1.1\r\n${headers}\r\n`)).toMatch(/^HTTP\/1\.1 401 /);
+		}
+	});
+
+	test.each(["authorization", "x-api-key"])("%s over HTTP/2, REST and Connect", async (name) => {
+		const raw = new RawHttp2(service.httpUrl);
+		let stream = -1;
+		for (const [first, second] of pairs(name)) {
+			for (const more of [{ ":path": path }, { ":method": "POST", ":path": RPC, "content-type": "application/json" }]) {
+				stream += 2;
+				const block = [requestHeaders(path, { ...more, [name]: first }), headerBlock({ [name]: second })];
+				raw.write(frame(TYPE.headers, FLAG.endHeaders | FLAG.endStream, stream, Buffer.concat(block)));
+				const text = () =>
+					Buffer.concat(raw.of(TYPE.data).flatMap((one) => (one.stream === stream ? one.payload : [])));
+				await waitFor(() => text().includes("}"), { what: "the answer" });
+				expect(text().toString()).toMatch(/"code":"unauthenticated"/);
+			}
+		}
+		raw.socket.destroy();
 	});
 });
 

@@ -6,6 +6,7 @@ import { deriveKeys } from "../../src/auth/secret.ts";
 import { createAccessClient, createAuditClient, createTenantClient } from "../../src/client/index.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { TenantId } from "../../src/event/event.ts";
+import { Role } from "../../src/gen/audit/v1/access_service_pb.ts";
 import { AuditService, BatchWriteMode, BatchWriteRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import { RedriveOutcome } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
 import { createLogger } from "../../src/logger.ts";
@@ -61,6 +62,21 @@ async function stored(tenantId: string): Promise<string[]> {
 }
 
 describe("a disabled tenant", () => {
+	test("gets no new key but by an operator; those it has are listed and revoked as before", async () => {
+		await disable();
+		const keysOf = async (role: "tenant_admin" | "operator") =>
+			createAccessClient({ url: service.httpUrl, key: (await service.as(role, ["acme", "globex"])).key, attempts: 1 });
+		const make = { name: "new", role: Role.READER };
+		const admin = await keysOf("tenant_admin");
+		for (const tenantIds of [["acme"], ["globex", "acme"]]) {
+			expect(await refusalOf(admin.createApiKey({ ...make, tenantIds }))).toBe(DISABLED);
+		}
+		expect(await refusalOf(admin.createApiKey({ ...make, tenantIds: ["globex"] }))).toBe("done");
+		const { key } = await (await keysOf("operator")).createApiKey({ ...make, tenantIds: ["acme"] });
+		expect((await admin.listApiKeys({ tenantId: "acme" })).keys).toContainEqual(key);
+		expect(await admin.revokeApiKey({ id: key?.id ?? "" })).toMatchObject({ changed: true });
+	});
+
 	test("takes no event by any RPC or REST, at once, from nobody; the others of a batch are stored", async () => {
 		const grpc = createClient(
 			AuditService,

@@ -10,8 +10,8 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { AuditService } from "../../src/gen/audit/v1/audit_service_pb.ts";
-import { RereadFiles } from "../../src/reread-files.ts";
 import type { DoorLimits } from "../../src/rpc/limits.ts";
+import { RereadFiles } from "../../src/rpc/reread-files.ts";
 import { readTlsMaterial, type TlsMaterial } from "../../src/rpc/tls-material.ts";
 import { type Ca, type Issued, makeCa } from "../support/certificates.ts";
 import { createKey, type RpcService, startDoors, startRpcService } from "../support/rpc-service.ts";

@@ -105,6 +105,27 @@ test("made-up keys cannot take all look-ups: beyond a bound they are told to com
 	await expect(attempt()).rejects.toMatchObject({ code: "resource_exhausted", retryAfterMs: 500 });
 });
 
+test("made-up keys keep nobody out who was known before", async () => {
+	const { stored, lookedUp } = setUp();
+	let look = (id: string) => Promise.resolve(stored.get(id));
+	const withAny = authenticating((id) => look(id));
+	await withAny(formatApiKey(key));
+	look = (id) => {
+		lookedUp.push(id);
+		return id === key.id ? Promise.resolve(stored.get(id)) : new Promise(() => {});
+	};
+	for (let i = 0; i < 64; i += 1) void withAny(formatApiKey(newApiKey()));
+	vi.advanceTimersByTime(15_001);
+	expect(await withAny(formatApiKey(key))).toMatchObject({ keyId: key.id });
+	expect(lookedUp).toHaveLength(65);
+	// Also when it turns out that the key is gone: from then on it is one of those that do not exist.
+	stored.clear();
+	vi.advanceTimersByTime(15_001);
+	await expect(withAny(formatApiKey(key))).rejects.toMatchObject({ code: "unauthenticated" });
+	vi.advanceTimersByTime(5_001);
+	await expect(withAny(formatApiKey(key))).rejects.toMatchObject({ code: "resource_exhausted" });
+});
+
 test("a look-up that fails is not remembered", async () => {
 	let failing = true;
 	const withKey = authenticating(() => (failing ? Promise.reject(new Error("away")) : Promise.resolve(storedFor(key))));

@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Principal } from "../../../src/auth/principal.ts";
 import type { Call } from "../../../src/rpc/call.ts";
 import { CallLog } from "../../../src/rpc/call-log.ts";
 import { startCallTrace } from "../../../src/trace.ts";
@@ -17,9 +18,11 @@ interface Line {
 function startLog() {
 	const lines: Line[] = [];
 	const log = new CallLog(pino({ level: "info", base: null }, { write: (line) => void lines.push(JSON.parse(line)) }));
-	const end = (address: string, failure: { code: string; reason: string }) => {
+	const end = (address: string, failure: { code: string; reason: string }, principal?: Principal) => {
 		const trace = startCallTrace(() => undefined, "r");
-		const call: Call = { requestId: "r", trace, address, startedAt: 0, batchIds: new Set() };
+		const credentials = { header: () => undefined };
+		const call: Call = { requestId: "r", trace, address, credentials, startedAt: 0, batchIds: new Set() };
+		if (principal) call.principal = principal;
 		log.end(call, failure);
 	};
 	return { log, lines, end, told: () => lines.reduce((sum, { refused = 1 }) => sum + refused, 0) };
@@ -68,11 +71,34 @@ test("a network's addresses are one", () => {
 	expect(lines).toHaveLength(5);
 });
 
-test("what fails through us is told of every time", () => {
+const FAULT = { code: "internal", reason: "INTERNAL" };
+const AWAY = { code: "unavailable", reason: "STORAGE_UNAVAILABLE" };
+
+test("what fails through us for somebody who is known is told of every time", () => {
 	const { lines, end } = startLog();
-	for (let i = 0; i < 50; i++) {
-		end("192.0.2.1", { code: "internal", reason: "INTERNAL" });
-		end("192.0.2.1", { code: "unavailable", reason: "STORAGE_UNAVAILABLE" });
-	}
+	const jane: Principal = {
+		kind: "api_key",
+		id: "0123456789ab",
+		keyId: "0123456789ab",
+		name: "jane",
+		roles: new Set(["reader"]),
+		tenants: "all",
+		maskedUnits: new Set(),
+		expiresAt: undefined,
+	};
+	for (let i = 0; i < 50; i++) for (const failure of [FAULT, AWAY]) end("192.0.2.1", failure, jane);
 	expect(lines).toHaveLength(100);
+});
+
+test("what fails through us for strangers is counted, too: they can ask for it as often as they want", () => {
+	const { log, lines, end, told } = startLog();
+	for (let i = 0; i < 50; i++) for (const failure of [FAULT, AWAY]) end("192.0.2.1", failure);
+	expect(lines).toHaveLength(10);
+	expect(lines.slice(0, 2)).toMatchObject([{ level: 50 }, { level: 40 }]);
+	log.close();
+	expect(lines.slice(10)).toMatchObject([
+		{ msg: "calls refused", reason: "INTERNAL", refused: 45 },
+		{ msg: "calls refused", reason: "STORAGE_UNAVAILABLE", refused: 45 },
+	]);
+	expect(told()).toBe(100);
 });

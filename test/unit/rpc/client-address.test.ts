@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { parseNetworks } from "../../../src/network-settings.ts";
 import { ClientAddresses } from "../../../src/rpc/client-address.ts";
+import { parseNetworks } from "../../../src/rpc/network-settings.ts";
 
 const addresses = new ClientAddresses(parseNetworks("127.0.0.1, 10.0.0.0/8, 2001:db8:ffff::/48"));
 const PROXY = "127.0.0.1";

@@ -793,7 +793,8 @@ export const RoleSchema: GenEnum<Role, RoleJson> = /*@__PURE__*/
  *
  * Every call needs a tenant admin's or an operator's key. A caller sees the keys all of whose tenants it may see itself;
  * others do not exist for it. It makes, rotates and revokes no key that may do more than itself: a tenant admin no
- * operator, nobody a key for a tenant it may not see or for units that are masked for itself. Each change is an event of
+ * operator, nobody a key for a tenant it may not see or for units that are masked for itself. A key that expires makes and
+ * rotates no tenant admin's or operator's key that would work longer, itself included. Each change is an event of
  * every tenant the key is good for (of none if it is good for all), written in the same transaction.
  *
  * @generated from service audit.v1.AccessService
@@ -803,7 +804,8 @@ export const AccessService: GenService<{
    * Makes a key. Its text is in the answer and cannot be had again: what is stored is a keyed hash.
    *
    * Errors: INVALID_ARGUMENT with every violation; NOT_FOUND if a tenant does not exist for the caller; PERMISSION_DENIED if
-   * the key could do more than the caller. Not idempotent: after UNAVAILABLE look at the list.
+   * the key could do more than the caller, and, but for operators, while a tenant is disabled (reason TENANT_DISABLED). Not
+   * idempotent: after UNAVAILABLE look at the list.
    *
    * @generated from rpc audit.v1.AccessService.CreateApiKey
    */

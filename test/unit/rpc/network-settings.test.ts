@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseOrigins } from "../../src/network-settings.ts";
+import { parseOrigins } from "../../../src/rpc/network-settings.ts";
 
 test("origins are exact, as browsers send them", () => {
 	expect(parseOrigins("https://a.example, http://localhost:5173,http://[::1]:8080")).toEqual([

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { AuditError } from "./errors.ts";
-import type { Logger } from "./logger.ts";
+import { AuditError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
 
 export interface RereadFilesOptions<T> {
 	readonly paths: readonly string[];
