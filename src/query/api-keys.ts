@@ -63,7 +63,7 @@ export class KeyQuery {
 	}
 
 	/** Whether there is such a key in the scope, good or not. @throws AuditError unavailable */
-	async has(id: string, scope: LetterScope): Promise<boolean> {
+	async has(id: string, scope: Scope): Promise<boolean> {
 		const { rowCount } = await inKeys(this.#db, scope, (client) =>
 			client.query("SELECT FROM audit.api_keys WHERE id = $1", [id]),
 		);
