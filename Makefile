@@ -34,9 +34,10 @@ test-defects: ready ## break each guarantee in a copy and require its test to no
 	node test/defects/run.ts
 
 .PHONY: bench
-bench: ready ## measure how fast events are stored, and what access control costs
+bench: ready ## measure how fast events are stored, what access control costs, and what a noisy tenant does to others
 	node bench/drain.ts
 	node bench/access.ts
+	node bench/noise.ts
 
 .PHONY: dev-setup
 dev-setup: ready ## install, and migrate the database that DATABASE_URL names or `make run` keeps
