@@ -207,7 +207,7 @@ export function loadConfig(env: Environment): Config {
 		},
 		trustedProxies: read<readonly Network[]>("AUDIT_TRUSTED_PROXIES") ?? [],
 		corsOrigins: read<readonly string[]>("AUDIT_CORS_ORIGINS") ?? [],
-		unknownNames: Object.keys(env).filter((name) => name.startsWith("AUDIT_") && !isKnown(name)),
+		unknownNames: Object.keys(env).filter(isUnknown),
 	};
 	complainOf(problems);
 	return Object.freeze(config);
@@ -347,9 +347,10 @@ function isSecretFile(name: string): boolean {
 	return name.endsWith("_FILE") && setting?.secret === true;
 }
 
-/** AUDIT_URL and AUDIT_KEY are the command line's, not the service's. */
-function isKnown(name: string): boolean {
-	return name === "AUDIT_URL" || name === "AUDIT_KEY" || name in SETTINGS || isSecretFile(name);
+/** Whether a name begins as ours and means nothing. AUDIT_URL and AUDIT_KEY are the command line's. */
+export function isUnknown(name: string): boolean {
+	const known = name === "AUDIT_URL" || name === "AUDIT_KEY" || name in SETTINGS || isSecretFile(name);
+	return name.startsWith("AUDIT_") && !known;
 }
 
 function parseUrl(...protocols: string[]) {

@@ -1,8 +1,9 @@
 import type { Command } from "commander";
-import { type ShownSetting, showSettings } from "../config.ts";
+import { isUnknown, type ShownSetting, showSettings } from "../config.ts";
 import { type CommandLine, EXIT } from "./command-line.ts";
 import { addExamples } from "./examples.ts";
 import { type Format, type Listing, outputOption, printList } from "./output/listing.ts";
+import { printable } from "./output/printable.ts";
 
 export const CONFIG: Listing<ShownSetting> = {
 	nothing: "no settings",
@@ -38,6 +39,8 @@ Exit codes: 0 \`auditlog serve\` could run with it; 1 a setting is missing or wr
 		.action(async ({ output }: { output: Format }) => {
 			const settings = showSettings(commandLine.env);
 			await printList(CONFIG, settings, output, commandLine);
+			for (const name of Object.keys(commandLine.env).filter(isUnknown))
+				commandLine.stderr.write(`${printable(name)} is no setting: it is passed over\n`);
 			if (settings.some(({ problem }) => problem !== undefined)) commandLine.exitCode = EXIT.failed;
 		});
 	addExamples(

@@ -53,6 +53,7 @@ const BY_REASON: Record<string, string> = {
 	STREAM_FULL: "The service is behind: let it store what is there, or give the stream more room, and import again.",
 	TENANT_NOT_FOUND: "`auditlog tenant list` shows the tenants there are; `auditlog tenant create <id>` makes one.",
 	KEY_NOT_FOUND: "`auditlog key list` shows the keys there are.",
+	UNIT_MASKED: "Leave out what asks for masked units, or use a key that sees them.",
 	GRANT_NOT_PERMITTED: "Nobody gives more than he has: use an operator's key, or one that is good for more tenants.",
 	TENANT_DISABLED: "Nothing is lost: `auditlog tenant enable <id>` opens its log again, which takes an operator.",
 	EVENT_NOT_FOUND: "Ids are looked up within one tenant: is --tenant right? What came by NATS is there a moment later.",
@@ -61,7 +62,8 @@ const BY_REASON: Record<string, string> = {
 
 const BY_CODE: Partial<Record<ErrorCode, string>> = {
 	unauthenticated: "Give a key with --key or AUDIT_KEY; `auditlog key create` makes one.",
-	permission_denied: "Use a key with another role: a writer writes, a reader reads, an operator does both.",
+	permission_denied:
+		"Use a key with another role: a writer writes, a reader reads, a tenant admin manages keys, an operator does everything.",
 	unavailable: "Is the service running? `make run` starts one; --url or AUDIT_URL names another.",
 	resource_exhausted: "The service is full at the moment: try again.",
 	deadline_exceeded: "It took too long: ask for less at once (--since, --limit), or try again.",

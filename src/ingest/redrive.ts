@@ -6,6 +6,7 @@ import { refusalOf } from "../storage/append.ts";
 import { asUnavailable, type Database, type Scope } from "../storage/db.ts";
 import type { LetterKey, Refusal } from "../storage/dead-letters.ts";
 import { findStored, type Outcome } from "../storage/insert.ts";
+import type { LetterClerk } from "../storage/letter-notice.ts";
 import { findLetter, findMissing, type RedrivenEvent, type StoredLetter } from "../storage/read-letters.ts";
 import type { EventRow } from "../storage/row.ts";
 import type { LetterSettler, Settled } from "../storage/settle-letter.ts";
@@ -13,9 +14,7 @@ import type { Ingest } from "./ingest.ts";
 import { decodeLetter } from "./nats-message.ts";
 
 /** Who deals with dead letters. */
-export interface LetterClerk {
-	/** The API key. */
-	readonly keyId: string;
+export interface Clerk extends LetterClerk {
 	/** The letters it may see. */
 	readonly scope: Scope;
 	readonly mayWrite: (tenantId: TenantId) => boolean;
@@ -55,7 +54,7 @@ export class Redriver {
 	 * @throws AuditError not_found, before anything is done, if one of them is none of the clerk's letters; unavailable: some
 	 * may have been redriven
 	 */
-	async redrive(keys: readonly LetterKey[], clerk: LetterClerk, { dryRun }: { dryRun: boolean }): Promise<Redriven[]> {
+	async redrive(keys: readonly LetterKey[], clerk: Clerk, { dryRun }: { dryRun: boolean }): Promise<Redriven[]> {
 		return await this.#forEach(keys, clerk, async (letter) => {
 			if (letter.action) return alreadySettled(letter.action);
 			const { mayWrite } = clerk;
@@ -64,16 +63,16 @@ export class Redriver {
 			if (refusals.size > 0) return refusedFor(refusals, prepared.length);
 			const rows = prepared.flatMap(({ row }) => (row ? [row] : []));
 			if (dryRun) return await this.#foretell(rows);
-			const settled = await this.#options.settler.redrive(letter, clerk.keyId, rows);
+			const settled = await this.#options.settler.redrive(letter, clerk, rows);
 			return settled.state === "OPEN" ? refusedFor(settled.refusals, rows.length) : redrivenAs(settled);
 		});
 	}
 
 	/** Discards each letter in a transaction of its own, in order. @throws as `redrive` */
-	async discard(keys: readonly LetterKey[], clerk: LetterClerk, reason: string): Promise<Discarded[]> {
+	async discard(keys: readonly LetterKey[], clerk: Clerk, reason: string): Promise<Discarded[]> {
 		return await this.#forEach(keys, clerk, async (letter) => {
 			if (letter.action) return { state: letter.action.state, changed: false };
-			const settled = await this.#options.settler.discard(letter, clerk.keyId, reason);
+			const settled = await this.#options.settler.discard(letter, clerk, reason);
 			if (settled.state === "OPEN") throw new Error("a discarded letter has no rows that could be refused");
 			return { state: settled.state, changed: settled.changed };
 		});
@@ -82,7 +81,7 @@ export class Redriver {
 	/** One letter at a time is in memory: a body may have a megabyte. */
 	async #forEach<T>(
 		keys: readonly LetterKey[],
-		{ scope }: LetterClerk,
+		{ scope }: Clerk,
 		deal: (letter: StoredLetter) => Promise<T>,
 	): Promise<T[]> {
 		const missing = keys.length > 0 ? await findMissing(this.#options.db, scope, keys) : [];

@@ -74,7 +74,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const events = request.event ? [request.event] : [];
 		authorize(principal, "writeEvent", tenantsOf(events));
 		if (!request.event) throw invalidArgument([{ field: "event", message: "is required" }]);
-		this.#rates.admitEvents(events, call);
+		await this.#rates.admitEvents(events, call);
 		const [result] = await this.#ingest.accept(events, writerOf(principal, call), { atomic: false });
 		if (!result?.ok) throw errorWithin(at, result?.error);
 		call.batchIds.add(result.event.batchId);
@@ -86,7 +86,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		call.events = request.events.length;
 		authorize(principal, "batchWrite", tenantsOf(request.events));
 		if (!MODES.has(request.mode)) refuse([{ field: "mode", message: MODES_ALLOWED }]);
-		this.#rates.admitEvents(request.events, call);
+		await this.#rates.admitEvents(request.events, call);
 		const atomic = request.mode === BatchWriteMode.ATOMIC;
 		const results = await this.#ingest.accept(request.events, writerOf(principal, call), { atomic });
 		for (const result of results) {
@@ -100,7 +100,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "query", tenantId ? [tenantId] : []);
-		this.#rates.admitRead(principal);
+		await this.#rates.admitRead(principal);
 		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
 		const { asked, events, nextPageToken } = await this.#query.search(request, readable, principal.maskedUnits);
 		const read = { ...readBy(call, AuditService.method.query, asked), tenantId: readable };
@@ -112,7 +112,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const principal = principalOf(call);
 		const tenantId = tenantOf(request, principal);
 		authorize(principal, "getEvent", tenantId ? [tenantId] : []);
-		this.#rates.admitRead(principal);
+		await this.#rates.admitRead(principal);
 		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId));
 		const event = await this.#query.get(request, readable, principal.maskedUnits);
 		const read = { ...readBy(call, AuditService.method.getEvent, askedForOne(event)), tenantId: readable };

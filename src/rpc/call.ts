@@ -82,7 +82,7 @@ export function callOf(values: ContextValues): Call {
 }
 
 /** The caller of a call that passed authentication. */
-export function principalOf(call: Call | undefined): Principal {
+export function principalOf(call: Pick<Call, "principal"> | undefined): Principal {
 	if (!call?.principal) throw new Error("a call was handled before it was authenticated");
 	return call.principal;
 }

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { authorize, type RpcName } from "../auth/permissions.ts";
 import { maySee, type Principal } from "../auth/principal.ts";
+import { actorOf } from "../auth/principal-actor.ts";
 import { invalidArgument, type Violation } from "../errors.ts";
 import { isTenantId } from "../event/admit.ts";
 import type { TenantId } from "../event/event.ts";
@@ -26,7 +27,7 @@ import {
 	type RedriveResult,
 	RedriveResultSchema,
 } from "../gen/audit/v1/dead_letter_service_pb.ts";
-import type { LetterClerk, Redriven, Redriver } from "../ingest/redrive.ts";
+import type { Clerk, Redriven, Redriver } from "../ingest/redrive.ts";
 import type { LetterQuery } from "../query/dead-letters.ts";
 import type { ReadLog, Recorded } from "../query/read-log.ts";
 import { type LetterKey, letterId, parseLetterId } from "../storage/dead-letters.ts";
@@ -148,9 +149,10 @@ function authorizeFilter(principal: Principal, rpc: RpcName, filter: DeadLetterF
 	authorize(principal, rpc, [tenantId]);
 }
 
-function clerkOf(principal: Principal): LetterClerk {
+function clerkOf(principal: Principal): Clerk {
 	return {
 		keyId: principal.keyId,
+		actor: actorOf(principal),
 		scope: principal.tenants,
 		mayWrite: (tenantId) => maySee(principal, tenantId),
 	};

@@ -41,7 +41,7 @@ export class RateLimits {
 	 *
 	 * @throws AuditError `resource_exhausted`, with the time after which there is enough
 	 */
-	admitEvents(brought: readonly EventInput[], call: Call): void {
+	async admitEvents(brought: readonly EventInput[], call: Pick<Call, "principal" | "bodyBytes">): Promise<void> {
 		const events = brought.slice(0, LIMITS.batchEvents);
 		const principal = principalOf(call);
 		const bytes = call.bodyBytes ?? 0;
@@ -52,13 +52,13 @@ export class RateLimits {
 			const share = (bytes * count) / events.length;
 			charges.push(...chargesOf(tenant, this.#tenantEvents, this.#tenantBytes, count, share));
 		}
-		admit(charges);
+		await admit(charges);
 	}
 
 	/** @throws AuditError `resource_exhausted`, with the time after which there is enough */
-	admitRead({ id }: Principal): void {
+	async admitRead({ id }: Principal): Promise<void> {
 		const reason = "KEY_READS_PER_SECOND";
-		admit([{ rate: this.#keyReads, holder: id, amount: 1, of: "reads of this key are", reason }]);
+		await admit([{ rate: this.#keyReads, holder: id, amount: 1, of: "reads of this key are", reason }]);
 	}
 }
 
@@ -75,15 +75,24 @@ function chargesOf(
 	];
 }
 
+/**
+ * A refusal costs us as much as a small write, and whoever heeds none could keep the one thread that serves everybody
+ * busy with them. So it is held back: who waits for it sends nothing meanwhile, and has but so many calls at one time.
+ */
+export const HELD_BACK_MS = 500;
+
 /** All of them, or none and the error that says when. */
-function admit(charges: readonly Charge[]): void {
+async function admit(charges: readonly Charge[]): Promise<void> {
 	const now = performance.now();
 	let longest: { charge: Charge; waitMs: number } | undefined;
 	for (const charge of charges) {
 		const waitMs = charge.rate.waitFor(charge.holder, charge.amount, now);
 		if (waitMs > (longest?.waitMs ?? 0)) longest = { charge, waitMs };
 	}
-	if (longest) throw tooMany(longest.charge, longest.waitMs);
+	if (longest) {
+		await new Promise((resolve) => setTimeout(resolve, HELD_BACK_MS));
+		throw tooMany(longest.charge, Math.max(0, longest.waitMs - HELD_BACK_MS));
+	}
 	for (const { rate, holder, amount } of charges) rate.take(holder, amount, now);
 }
 

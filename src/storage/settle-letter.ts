@@ -6,7 +6,7 @@ import { type Batch, type ChainHead, formBatch, writeManifest } from "./batch.ts
 import type { Database } from "./db.ts";
 import type { LetterKey, Refusal } from "./dead-letters.ts";
 import { insertCarefully, isMissingPartition, type Outcome } from "./insert.ts";
-import { discardedNotice, redrivenNotices } from "./letter-notice.ts";
+import { discardedNotice, type LetterClerk, redrivenNotices } from "./letter-notice.ts";
 import type { Partitions } from "./partitions.ts";
 import {
 	type LetterState,
@@ -66,17 +66,17 @@ export class LetterSettler {
 	}
 
 	/** @param rows the events the letter becomes, one at least: all of them are stored, or none. @throws AuditError unavailable */
-	redrive(letter: StoredLetter, keyId: string, rows: readonly EventRow[]): Promise<Settled> {
-		const notices = redrivenNotices(letter, keyId, rows, this.#options.contentMacKey);
-		return this.#settle({ letter, keyId, state: "REDRIVEN", reason: undefined, rows, notices });
+	redrive(letter: StoredLetter, clerk: LetterClerk, rows: readonly EventRow[]): Promise<Settled> {
+		const notices = redrivenNotices(letter, clerk, rows, this.#options.contentMacKey);
+		return this.#settle({ letter, keyId: clerk.keyId, state: "REDRIVEN", reason: undefined, rows, notices });
 	}
 
 	/** A letter of no tenant, or of one that does not exist, has nobody to be told. @throws AuditError unavailable */
-	async discard(letter: StoredLetter, keyId: string, reason: string): Promise<Settled> {
+	async discard(letter: StoredLetter, clerk: LetterClerk, reason: string): Promise<Settled> {
 		const { tenantId } = letter;
 		const told = tenantId !== undefined && (await this.#options.tenants.exists(tenantId));
-		const notices = told ? [discardedNotice(letter, keyId, { reason, tenantId }, this.#options.contentMacKey)] : [];
-		return this.#settle({ letter, keyId, state: "DISCARDED", reason, rows: [], notices });
+		const notices = told ? [discardedNotice(letter, clerk, { reason, tenantId }, this.#options.contentMacKey)] : [];
+		return this.#settle({ letter, keyId: clerk.keyId, state: "DISCARDED", reason, rows: [], notices });
 	}
 
 	async #settle(settlement: Settlement): Promise<Settled> {

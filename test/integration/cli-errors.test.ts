@@ -143,4 +143,11 @@ describe("the settings of the service", () => {
 		expect(stdout).toContain("HTTP_PORT,many,environment,must be a port: a number from 0 to 65535\r\n");
 		expect(stdout).toContain("GRPC_PORT,50051,default,\r\n");
 	});
+
+	test('that are none are named, as "serve" does: a name that is misspelt says nothing', async () => {
+		const env = { ...settings, AUDIT_SECRET: testSecret(), AUDIT_CORS_ORIGIN: "https://x", AUDIT_URL: "http://x" };
+		const { exitCode, stderr } = await runCli(["config"], env);
+		expect(exitCode).toBe(0);
+		expect(stderr).toBe("AUDIT_CORS_ORIGIN is no setting: it is passed over\n");
+	});
 });

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PERMISSIONS } from "../../src/auth/permissions.ts";
 import { ROLES, type Role } from "../../src/auth/principal.ts";
 import { AuditService } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import { DeadLetterService } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
 import { type Ca, type CertificateRequest, type Issued, makeCa } from "../support/certificates.ts";
 import { type RpcService, startRpcService } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
@@ -135,6 +136,34 @@ test("what stays of it in the log is an id that says nothing of the name", async
 		const facts = (JSON.parse(rows[0]?.row ?? "{}") as { u_facts: string }).u_facts;
 		expect(facts).toMatch(id);
 		expect(rows[0]?.row).not.toMatch(/spiffe|writer of acme/);
+	}
+	await admin.end();
+});
+
+test("what is done with dead letters tells who did it, and how they were known", async () => {
+	const admin = new Client({ connectionString: service.database.url });
+	await admin.connect();
+	const created = new Date("2026-01-31T12:00:00Z");
+	for (const [seq, [kind, type, id]] of [
+		["key", "ACTOR_TYPE_API_KEY", /^[0-9a-f]{12}$/],
+		["token", "ACTOR_TYPE_USER", /^jwt_[0-9a-f]{12}$/],
+		["certificate", "ACTOR_TYPE_SERVICE", /^mtls_[0-9a-f]{12}$/],
+	].entries() as ArrayIterator<[number, [keyof typeof KINDS, string, RegExp]]>) {
+		await admin.query(
+			`INSERT INTO audit.dead_letters (stream_created, stream_seq, position, tenant_id, subject, reason, message, headers, body, published_at)
+			 VALUES ($1, $2, 0, 'acme', 'audit.events.acme', 'INVALID_EVENT', 'as it was', '{}', '{}', now())`,
+			[created, seq],
+		);
+		const letter = `${created.getTime().toString(36)}-${seq}-0`;
+		const letters = createClient(DeadLetterService, transportOf(await KINDS[kind]("operator", "acme")));
+		await letters.discardDeadLetters({ ids: [letter], reason: "of no use" });
+		const { rows } = await admin.query<{ actor: unknown }>(
+			`SELECT u_actor::jsonb -> 'actor' AS actor FROM audit.events
+			 WHERE action = 'audit.dead_letters.discarded' AND resource_id = $1`,
+			[letter],
+		);
+		const actor = { type, id: expect.stringMatching(id), display_name: expect.stringMatching(/./) };
+		expect(rows).toEqual([{ actor }]);
 	}
 	await admin.end();
 });
@@ -302,20 +331,18 @@ function rest(path: string, { headers = {}, tls = {} }: Caller) {
 	return askHttps(`${service.httpUrl}${path}`, { ca: ca.pem, headers, ...tls });
 }
 
-function clientWith({ headers = {}, tls = {} }: Caller, kind: "connect" | "grpc" = "connect") {
+function clientWith(caller: Caller, kind?: "connect" | "grpc") {
+	return createClient(AuditService, transportOf(caller, kind));
+}
+
+function transportOf({ headers = {}, tls = {} }: Caller, kind: "connect" | "grpc" = "connect") {
 	const send: Interceptor = (next) => (request) => {
 		for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
 		return next(request);
 	};
-	const nodeOptions = { ca: ca.pem, ...tls };
-	if (kind === "grpc") {
-		return createClient(
-			AuditService,
-			createGrpcTransport({ baseUrl: service.grpcUrl, nodeOptions, interceptors: [send] }),
-		);
-	}
-	const options = { baseUrl: service.httpUrl, httpVersion: "2" as const, nodeOptions, interceptors: [send] };
-	return createClient(AuditService, createConnectTransport(options));
+	const options = { nodeOptions: { ca: ca.pem, ...tls }, interceptors: [send] };
+	if (kind === "grpc") return createGrpcTransport({ baseUrl: service.grpcUrl, ...options });
+	return createConnectTransport({ baseUrl: service.httpUrl, httpVersion: "2", ...options });
 }
 
 async function codeOf(call: Promise<unknown>): Promise<string> {

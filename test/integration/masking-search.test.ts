@@ -149,6 +149,7 @@ test("an auditor may search by none of them; all that are given are named, at ev
 	expect([cli.exitCode, cli.stdout]).toEqual([expect.any(Number), ""]);
 	expect(cli.exitCode).not.toBe(0);
 	expect(cli.stderr).toContain("this key may not search by what is masked for it: actor_ids, trace_id");
+	expect(cli.stderr).toContain("use a key that sees them");
 });
 
 describe("a page token", () => {

@@ -18,7 +18,7 @@ interface RotateOptions extends AddressOptions {
 export function rotate(command: Command, commandLine: CommandLine): void {
 	command
 		.description("make another key for whoever has this one, and print it, once")
-		.argument("<key>", "the id of a key, or the key itself")
+		.argument("<key>", "the id of a key; a whole key is taken, too, but other users of the machine see it here")
 		.option("--overlap <time>", "how long the old ones go on working: 0, 90s, 15m, 24h, 7d; 90d at most; default: 24h")
 		.option("--expires <time>", "the new one is good until then, as in `key create`; default: for ever");
 	addAddressOptions(command)
@@ -34,8 +34,8 @@ ${EITHER_WAY}`,
 	addExamples(
 		command,
 		["a key that is to be changed", "KEY=$(auditlog key create --role writer --tenant globex --name billing)"],
-		["both work for a week", 'NEW=$(auditlog key rotate "$KEY" --overlap 7d)'],
-		["the new one works, no other", 'auditlog key rotate "$NEW" --overlap 0 --expires 90d'],
+		["both work for a week", 'NEW=$(auditlog key rotate "${KEY%_*}" --overlap 7d)'],
+		["the new one works, no other", 'auditlog key rotate "${NEW%_*}" --overlap 0 --expires 90d'],
 	);
 }
 

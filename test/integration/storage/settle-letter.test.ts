@@ -5,8 +5,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { deriveKeys } from "../../../src/auth/secret.ts";
 import type { Micros, TenantId } from "../../../src/event/event.ts";
 import { microsOfDate } from "../../../src/event/time.ts";
-import { type Event, EventSchema } from "../../../src/gen/audit/v1/event_pb.ts";
-import { type LetterClerk, Redriver } from "../../../src/ingest/redrive.ts";
+import { ActorType, type Event, EventSchema } from "../../../src/gen/audit/v1/event_pb.ts";
+import { type Clerk, Redriver } from "../../../src/ingest/redrive.ts";
 import type { LetterKey } from "../../../src/storage/dead-letters.ts";
 import { LetterSettler } from "../../../src/storage/settle-letter.ts";
 import { checkTrail } from "../../support/check-trail.ts";
@@ -59,9 +59,14 @@ async function storeLetter(event: Event, tenantId = event.tenantId): Promise<Let
 	return key;
 }
 
-const everybody: LetterClerk = { keyId: "0123456789ab", scope: "all", mayWrite: () => true };
+const everybody: Clerk = {
+	keyId: "0123456789ab",
+	actor: { type: ActorType.API_KEY, id: "0123456789ab", displayName: "somebody" },
+	scope: "all",
+	mayWrite: () => true,
+};
 
-const outcomes = async (key: LetterKey, clerk: LetterClerk, dryRun: boolean) =>
+const outcomes = async (key: LetterKey, clerk: Clerk, dryRun: boolean) =>
 	(await redriver.redrive([key], clerk, { dryRun })).map(({ outcome }) => outcome);
 
 test("a dry run makes no tenant, though redriving would", async () => {
@@ -86,7 +91,12 @@ test("an event goes to no tenant that the key may not write to, whatever letter 
 	await path.tenants.create("globex" as TenantId, "globex");
 	const key = await storeLetter(anEvent({ tenantId: "globex" }), "acme");
 	const scope = new Set(["acme" as TenantId]);
-	const ofAcme = { keyId: "0123456789ab", scope, mayWrite: (tenantId: TenantId) => scope.has(tenantId) };
+	const ofAcme = {
+		keyId: "0123456789ab",
+		actor: { type: ActorType.API_KEY, id: "0123456789ab", displayName: "somebody" },
+		scope,
+		mayWrite: (tenantId: TenantId) => scope.has(tenantId),
+	};
 	for (const dryRun of [true, false]) {
 		const [result] = await redriver.redrive([key], ofAcme, { dryRun });
 		expect(result).toMatchObject({ outcome: "refused", refusal: { reason: "TENANT_NOT_FOUND" } });
