@@ -83,10 +83,8 @@ verified at the end. The noisy process has the same two cores as the service and
 |---|---|---|---|---|---|---|
 ${rows.join("\n")}
 
-A limit bounds what a tenant makes the database do: refused batches cost the quiet tenant next to nothing. It does not bound
-what refusing costs. Each refused call is received, authenticated, decoded and answered by the one thread that serves
-everybody; a flood of single calls is as bad with the limit as without. Who floods
-with calls is stopped by a proxy in front, or served by another process.
+A limit bounds what a tenant makes the database do. What refusing costs is bounded by holding each refusal back for half a
+second: who waits for it sends nothing meanwhile, and an address has so many calls at one time.
 `;
 }
 
