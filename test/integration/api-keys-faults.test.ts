@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { createAccessClient } from "../../src/client/index.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { Role } from "../../src/gen/audit/v1/access_service_pb.ts";
+import { beforeCommit } from "../support/before-commit.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { type Fault, type PostgresProxy, startPostgresProxy } from "../support/postgres-proxy.ts";
 import { createKey } from "../support/rpc-service.ts";
@@ -41,24 +42,7 @@ afterEach(async () => {
 const operator = () => createAccessClient({ url: service.httpUrl, key, attempts: 1 });
 const create = () => operator().createApiKey({ name: "billing", role: Role.WRITER, tenantIds: ["acme"] });
 
-/** Begins a change, and lets `act` do its worst while the transaction has everything but its manifest and COMMIT. */
-async function changeAnd<T>(change: () => Promise<T>, act: () => Promise<void> | void): Promise<T | undefined> {
-	await admin.query("SELECT pg_advisory_lock(7301, 0)");
-	const changed = change().catch(() => undefined);
-	await waitFor(
-		async () => {
-			const { rowCount } = await admin.query(
-				`SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7301 AND objid = 0 AND NOT granted
-				 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-			);
-			return rowCount;
-		},
-		{ what: "the change's transaction" },
-	);
-	await act();
-	await admin.query("SELECT pg_advisory_unlock(7301, 0)");
-	return changed;
-}
+const changeAnd = <T>(change: () => Promise<T>, act: () => Promise<void> | void) => beforeCommit(admin, change, act);
 
 /** The keys of acme, and what its log says of keys. */
 async function found(): Promise<{ keys: string[]; told: string[] }> {

@@ -6,6 +6,7 @@ import type { Nats } from "../../src/dev/nats.ts";
 import type { TenantId } from "../../src/event/event.ts";
 import { DeadLetterState, RedriveOutcome } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
 import { EventSchema } from "../../src/gen/audit/v1/event_pb.ts";
+import { beforeCommit } from "../support/before-commit.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { openNatsClient } from "../support/nats-client.ts";
 import { type Fault, type PostgresProxy, startPostgresProxy } from "../support/postgres-proxy.ts";
@@ -63,29 +64,8 @@ async function makeLetter(): Promise<string> {
 	return letter.id;
 }
 
-/** Redrives, and lets `act` do its worst while the transaction has everything but its manifest and COMMIT. */
-async function redriveAnd(act: () => Promise<void> | void, { attempts = 1 } = {}) {
-	await admin.query("SELECT pg_advisory_lock(7301, 0)");
-	const redriven = operator(attempts)
-		.redriveDeadLetters({ ids: [id] })
-		.then(
-			({ results }) => results[0],
-			() => undefined,
-		);
-	await waitFor(
-		async () => {
-			const { rowCount } = await admin.query(
-				`SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7301 AND objid = 0 AND NOT granted
-				 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-			);
-			return rowCount;
-		},
-		{ what: "the redrive's transaction" },
-	);
-	await act();
-	await admin.query("SELECT pg_advisory_unlock(7301, 0)");
-	return redriven;
-}
+const redriveAnd = (act: () => Promise<void> | void, { attempts = 1 } = {}) =>
+	beforeCommit(admin, async () => (await operator(attempts).redriveDeadLetters({ ids: [id] })).results[0], act);
 
 /** What was written, but for who looked at the letter. */
 async function actions(): Promise<string[]> {

@@ -1,6 +1,7 @@
 import { Client } from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createTenantClient } from "../../src/client/index.ts";
+import { beforeCommit } from "../support/before-commit.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { type Fault, type PostgresProxy, startPostgresProxy } from "../support/postgres-proxy.ts";
 import { createKey } from "../support/rpc-service.ts";
@@ -77,24 +78,8 @@ const CHANGES: readonly Change[] = [
 	},
 ];
 
-/** Lets `act` do its worst while the change's transaction has everything but its manifest and COMMIT. */
-async function changeAnd({ run }: Change, act: () => Promise<void> | void, attempts = 1): Promise<boolean | undefined> {
-	await admin.query("SELECT pg_advisory_lock(7301, 0)");
-	const done = run(attempts).catch(() => undefined);
-	await waitFor(
-		async () => {
-			const { rowCount } = await admin.query(
-				`SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7301 AND objid = 0 AND NOT granted
-				 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-			);
-			return rowCount;
-		},
-		{ what: "the change's transaction" },
-	);
-	await act();
-	await admin.query("SELECT pg_advisory_unlock(7301, 0)");
-	return done;
-}
+const changeAnd = ({ run }: Change, act: () => Promise<void> | void, attempts = 1) =>
+	beforeCommit(admin, () => run(attempts), act);
 
 async function untilNobodyIsAtIt(): Promise<void> {
 	await waitFor(async () => {

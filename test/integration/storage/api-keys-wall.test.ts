@@ -1,8 +1,8 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { deriveKeys, rolePassword } from "../../../src/auth/secret.ts";
 import type { TenantId } from "../../../src/event/event.ts";
 import { inKeys } from "../../../src/storage/db.ts";
+import { asRole } from "../../support/as-role.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
 import { openWritePath, type WritePath } from "../../support/write-path.ts";
 
@@ -39,18 +39,7 @@ afterAll(async () => {
 	await database.drop();
 });
 
-async function as<T>(role: string, run: (client: Client) => Promise<T>): Promise<T> {
-	const url = new URL(database.url);
-	url.username = role;
-	url.password = rolePassword(deriveKeys(testSecret()), role);
-	const client = new Client({ connectionString: url.href });
-	await client.connect();
-	try {
-		return await run(client);
-	} finally {
-		await client.end();
-	}
-}
+const as = <T>(role: string, run: (client: Client) => Promise<T>) => asRole(database.url, role, run);
 
 const IDS = "SELECT id FROM audit.api_keys ORDER BY id";
 

@@ -1,9 +1,9 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { deriveKeys, rolePassword } from "../../../src/auth/secret.ts";
 import type { TenantId } from "../../../src/event/event.ts";
 import { inLetters } from "../../../src/storage/db.ts";
 import type { DeadLetter } from "../../../src/storage/dead-letters.ts";
+import { asRole } from "../../support/as-role.ts";
 import { checkTrail } from "../../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
 import { openWritePath, type WritePath } from "../../support/write-path.ts";
@@ -49,18 +49,7 @@ afterAll(async () => {
 	await database.drop();
 });
 
-async function as<T>(role: string, run: (client: Client) => Promise<T>): Promise<T> {
-	const url = new URL(database.url);
-	url.username = role;
-	url.password = rolePassword(deriveKeys(testSecret()), role);
-	const client = new Client({ connectionString: url.href });
-	await client.connect();
-	try {
-		return await run(client);
-	} finally {
-		await client.end();
-	}
-}
+const as = <T>(role: string, run: (client: Client) => Promise<T>) => asRole(database.url, role, run);
 
 const LETTERS = "SELECT tenant_id FROM audit.dead_letters ORDER BY stream_seq";
 const ACTIONS = "SELECT stream_seq FROM audit.dead_letter_actions";

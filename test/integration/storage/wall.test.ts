@@ -1,9 +1,9 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { deriveKeys, rolePassword } from "../../../src/auth/secret.ts";
 import type { TenantId } from "../../../src/event/event.ts";
 import { nextChain } from "../../../src/integrity/manifest.ts";
 import { inTenant } from "../../../src/storage/db.ts";
+import { asRole } from "../../support/as-role.ts";
 import { checkTrail } from "../../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret } from "../../support/services.ts";
 import { anEvent, aWriter, openWritePath, type WritePath } from "../../support/write-path.ts";
@@ -36,18 +36,7 @@ afterAll(async () => {
 	await database.drop();
 });
 
-async function as<T>(role: string, run: (client: Client) => Promise<T>): Promise<T> {
-	const url = new URL(database.url);
-	url.username = role;
-	url.password = rolePassword(deriveKeys(testSecret()), role);
-	const client = new Client({ connectionString: url.href });
-	await client.connect();
-	try {
-		return await run(client);
-	} finally {
-		await client.end();
-	}
-}
+const as = <T>(role: string, run: (client: Client) => Promise<T>) => asRole(database.url, role, run);
 
 async function leaves(): Promise<string[]> {
 	const { rows } = await admin.query(
