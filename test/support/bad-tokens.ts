@@ -31,7 +31,7 @@ export const BAD_TOKENS: readonly [row: number, what: string, TokenOf][] = [
 	[37, "a token of HS256 with the public key for a secret", forged({ alg: "HS256" }, byHmac)],
 	[37, "a token whose algorithm is none of ours", ({ signing }) => signToken({ ...signing, alg: "PS256" })],
 	[38, "a token that has expired", token({ iat: now() - 600, exp: now() - 60 })],
-	[38, "a token of tomorrow", token({ nbf: now() + 120 })],
+	[38, "a token of tomorrow", token({ nbf: now() + 3_000 })],
 	[38, "a token without an end", token({ exp: undefined })],
 	[38, "a token without a beginning", token({ iat: undefined })],
 	[38, "a token for more than a day", token({ iat: now(), exp: now() + 86_401 })],
