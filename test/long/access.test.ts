@@ -11,9 +11,9 @@ test("every cell of the access matrix, again and again in another order, on conn
 	let checked = 0;
 	while (checked < AT_LEAST) {
 		const isFirst = checked === 0;
-		// An identity has so many keys that work and no more: it is rotated once by each who may.
+		// An identity has so many keys that work and no more, and a list's first page so many that were made last.
 		const cells = shuffled(everyCell(world, doors)).filter(
-			({ expected, probe }) => isFirst || expected !== "right" || probe.localName !== "rotateApiKey",
+			({ expected, probe }) => isFirst || expected !== "right" || !/^(create|rotate)ApiKey$/.test(probe.localName),
 		);
 		await inTurns(cells, (cell) => checkCell(cell, world));
 		checked += cells.length;
