@@ -1057,14 +1057,15 @@ export const OrderSchema: GenEnum<Order, OrderJson> = /*@__PURE__*/
 /**
  * The audit log: write events, search them, get one.
  *
- * Every call carries `Authorization: Bearer <key>` (or `x-api-key: <key>`). Errors carry google.rpc.BadRequest with
+ * Every call carries `Authorization: Bearer <key>` (or `x-api-key: <key>`), with an API key or a token, or comes with a
+ * certificate (docs/access.md). Errors carry google.rpc.BadRequest with
  * every violation, google.rpc.ErrorInfo (domain `audit.v1`) and, where a retry helps, google.rpc.RetryInfo.
  *
  * @generated from service audit.v1.AuditService
  */
 export const AuditService: GenService<{
   /**
-   * Writes one event. OK means it is committed in PostgreSQL. Needs a writer or operator key.
+   * Writes one event. OK means it is committed in PostgreSQL. Needs a writer or an operator.
    *
    * Errors: INVALID_ARGUMENT with every violation; ALREADY_EXISTS if the key (tenant, time, id) is taken by different
    * content; NOT_FOUND if the tenant does not exist for this key; RESOURCE_EXHAUSTED when the service is full and
@@ -1079,7 +1080,7 @@ export const AuditService: GenService<{
     output: typeof WriteEventResponseSchema;
   },
   /**
-   * Writes up to 1,000 events (4 MiB) in one transaction and answers for each, in order. Needs a writer or operator key.
+   * Writes up to 1,000 events (4 MiB) in one transaction and answers for each, in order. Needs a writer or an operator.
    *
    * Errors of single items are in their results (PARTIAL) or fail the call (ATOMIC); errors of the whole call are those
    * of WriteEvent.
@@ -1092,7 +1093,7 @@ export const AuditService: GenService<{
     output: typeof BatchWriteResponseSchema;
   },
   /**
-   * Searches a tenant's events, page by page, in the order of (`occurred_at`, `id`). Needs a reader or operator key.
+   * Searches a tenant's events, page by page, in the order of (`occurred_at`, `id`). Needs any role but writer.
    *
    * Paging never repeats or skips an event that existed when paging began, whatever is written meanwhile.
    * That it was read is recorded in the tenant's own log, as `audit.read`, before the answer (docs/reads.md).
@@ -1110,7 +1111,7 @@ export const AuditService: GenService<{
     output: typeof QueryResponseSchema;
   },
   /**
-   * Gets one event. Needs a reader or operator key. Recorded as a search is.
+   * Gets one event. Needs any role but writer. Recorded as a search is.
    *
    * Errors: NOT_FOUND if there is none for this key; FAILED_PRECONDITION, listing the times, if the same id exists at
    * several times (possible only for ids that are not timed) and `occurred_at` was not given.
