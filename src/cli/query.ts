@@ -1,10 +1,11 @@
 import { type Command, Option } from "commander";
 import { createAuditClient } from "../client/index.ts";
 import { Order, type QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
-import { type CommandLine, UsageError } from "./command-line.ts";
+import { type CommandLine } from "./command-line.ts";
 import { EVENTS } from "./event-listing.ts";
 import { addExamples } from "./examples.ts";
 import { addFilterOptions, FILTERS_HELP, type FilterOptions, filtersOf, fixedTimes } from "./filter-options.ts";
+import { parseLimit } from "./limit-option.ts";
 import { type Format, ListOutput, outputOption } from "./output/listing.ts";
 import { Progress } from "./progress.ts";
 import { type AddressOptions, addAddressOptions, findService } from "./service-address.ts";
@@ -49,11 +50,6 @@ error. docs/cli.md names the columns of CSV.`,
 		],
 		["for a spreadsheet, oldest first", "auditlog query --tenant globex --order oldest -o csv > events.csv"],
 	);
-}
-
-function parseLimit(text: string): number {
-	if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError("--limit must be a number from 1");
-	return Number(text);
 }
 
 async function run(commandLine: CommandLine, options: QueryOptions): Promise<void> {

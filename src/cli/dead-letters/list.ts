@@ -9,9 +9,10 @@ import {
 	DeadLetterStateSchema,
 } from "../../gen/audit/v1/dead_letter_service_pb.ts";
 import { restJson } from "../../rpc/rest-json.ts";
-import { type CommandLine, UsageError } from "../command-line.ts";
+import { type CommandLine } from "../command-line.ts";
 import { parseWord, wordFor, wordsOf } from "../enum-words.ts";
 import { addExamples } from "../examples.ts";
+import { parseLimit } from "../limit-option.ts";
 import { type Format, type Listing, ListOutput, outputOption } from "../output/listing.ts";
 import { type AddressOptions, addAddressOptions, findService } from "../service-address.ts";
 import { asAuditErrors } from "../service-call.ts";
@@ -59,11 +60,6 @@ names the columns of CSV.`,
 			"auditlog dead-letters list -n 10000 -o csv | tail -n +2 | cut -d, -f4 | sort | uniq -c",
 		],
 	);
-}
-
-function parseLimit(text: string): number {
-	if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError("--limit must be a number from 1");
-	return Number(text);
 }
 
 async function run(commandLine: CommandLine, options: ListOptions): Promise<void> {
