@@ -77,6 +77,14 @@ describe("over TLS", () => {
 			expect((await client.writeEvent({ event })).eventId).toMatch(/^[0-9a-f-]{36}$/);
 			expect((await client.query({ tenantId: "acme" })).events.length).toBeGreaterThan(0);
 		}
+		for (const client of [
+			connectHttp2(service.httpUrl, { ca: ca.pem }),
+			connectHttp2(service.grpcUrl, { ca: ca.pem }),
+		]) {
+			const [headers] = (await once(client.request({ ":path": "/nowhere" }), "response")) as [Record<string, unknown>];
+			expect(headers["strict-transport-security"]).toBe("max-age=63072000");
+			client.close();
+		}
 		const rest = { ca: ca.pem, headers: { "x-api-key": key } };
 		expect((await askHttps(`${service.httpUrl}/v1/audit/events?tenant_id=acme`, rest)).status).toBe(200);
 		expect((await askHttps(`${service.httpUrl}/readyz`, { ca: ca.pem })).status).toBe(200);
