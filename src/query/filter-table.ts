@@ -11,7 +11,7 @@ export type FilterName = Exclude<
 	"$typeName" | "$unknown" | "tenantId" | "pageSize" | "pageToken" | "order"
 >;
 
-/** What a filter has once it is checked, by its kind. What each kind means in SQL is in window-statement.ts. */
+/** What a filter has once it is checked, by its kind. What each kind means in SQL is in conditions.ts. */
 export interface FilterValues {
 	/** The column is at or after this time. */
 	from: Micros;

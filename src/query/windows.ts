@@ -3,9 +3,9 @@ import type { EventId, Micros } from "../event/event.ts";
 import { LIMITS } from "../event/limits.ts";
 import { millisOfId, rfc3339 } from "../event/time.ts";
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
+import type { Window } from "./conditions.ts";
 import { EARLIEST, LATEST, type Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
-import type { Window } from "./window-statement.ts";
 
 /** The parts of the partitions that can hold what is still to be found, in the search's direction, apart from each other. */
 export async function windowsOf(client: PoolClient, query: Search, cursor: Cursor | undefined): Promise<Window[]> {
