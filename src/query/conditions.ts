@@ -41,7 +41,7 @@ export function timestamp(micros: Micros): RawBuilder<string> {
 const NO_READS: Condition = sql`action <> all(${sql.lit(`{${READ_ACTIONS.join(",")}}`)}::text[])`;
 
 /** What each kind of filter means; values are parameters, so nothing in them means anything to SQL. */
-function columnFilter({ kind, column: name }: Extract<Filter, { column: string }>, value: unknown): Condition {
+export function columnFilter({ kind, column: name }: Extract<Filter, { column: string }>, value: unknown): Condition {
 	const column = sql.ref(name);
 	switch (kind) {
 		case "from":

@@ -7,7 +7,9 @@ import { renderEvent } from "../storage/render-event.ts";
 import { microsOfColumn } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
-import { type FoundRow, WALK_IN_ORDER, windowStatement } from "./window-statement.ts";
+import { actionsOf, monthOf, sourcesOf } from "./sources.ts";
+import { WindowSearch } from "./window-search.ts";
+import { type FoundRow, PLANS } from "./window-statement.ts";
 import { entryOf, windowsOf } from "./windows.ts";
 
 export interface PageLimits {
@@ -56,21 +58,32 @@ async function gather(
 	limits: PageLimits,
 ): Promise<Gathered> {
 	const deadline = performance.now() + limits.millis;
-	await client.query(WALK_IN_ORDER);
+	await client.query(PLANS);
 	const rows: FoundRow[] = [];
 	let bytes = 0;
 	const windows = await windowsOf(client, query, cursor).catch(rethrowTooSlow);
-	for (const [n, window] of windows.entries()) {
-		// The first window is always searched: every page gets on.
-		if (n > 0 && performance.now() >= deadline) return { rows, next: entryOf(window, query) };
-		// One row more than the page holds tells whether there is another page.
-		const wanted = { rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
-		const found = await client.query<FoundRow>(windowStatement(query, window, cursor, wanted)).catch(rethrowTooSlow);
-		for (const row of found.rows) bytes += row.bytes;
-		rows.push(...found.rows);
-		if (rows.length > query.pageSize) rows.length = query.pageSize;
-		else if (bytes < limits.bytes) continue;
-		return { rows, next: placeOf(rows.at(-1)) };
+	const actions = await actionsOf(client, query).catch(rethrowTooSlow);
+	let steps = 0;
+	for (const window of windows) {
+		const month = monthOf(window);
+		if (actions && !actions.has(month)) continue;
+		const part = new WindowSearch(client, query, window, sourcesOf(query, actions?.get(month)));
+		let reached: Cursor | undefined;
+		do {
+			// There is always one step: every page gets on.
+			if (steps > 0 && performance.now() >= deadline) return { rows, next: reached ?? entryOf(window, query) };
+			steps += 1;
+			// One row more than the page holds tells whether there is another page.
+			const wanted = { rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
+			const step = await part.next(reached ?? cursor, wanted).catch(rethrowTooSlow);
+			for (const row of step.rows) bytes += row.bytes;
+			rows.push(...step.rows);
+			if (rows.length > query.pageSize || bytes >= limits.bytes) {
+				if (rows.length > query.pageSize) rows.length = query.pageSize;
+				return { rows, next: placeOf(rows.at(-1)) };
+			}
+			reached = step.reached;
+		} while (reached);
 	}
 	return { rows, next: undefined };
 }

@@ -76,7 +76,7 @@ export class Appender {
 	async #copyAll(writes: readonly Write[], settled: Settled): Promise<readonly Write[]> {
 		const rows = writes.flatMap((write) => write.rows);
 		const letters = writes.flatMap((write) => write.deadLetters ?? []);
-		await this.#options.partitions.ensure(rows.map((row) => row.event.occurredAt));
+		await this.#options.partitions.ensureFor(rows);
 		const batch = this.#form(rows);
 		let head: ChainHead | undefined;
 		let newLetters: ReadonlySet<DeadLetter> = new Set();
@@ -113,7 +113,7 @@ export class Appender {
 	/** Stores writes that may hold duplicates, conflicts or rows PostgreSQL refuses. Safe to run again and again. */
 	async #storeCarefully(writes: readonly Write[], settled: Settled): Promise<readonly Write[]> {
 		const rows = writes.flatMap((write) => write.rows);
-		await this.#options.partitions.ensure(rows.map((row) => row.event.occurredAt));
+		await this.#options.partitions.ensureFor(rows);
 		let batch: Batch = this.#form([]);
 		let results: Appended[] = [];
 		let head: ChainHead | undefined;

@@ -1,15 +1,25 @@
 import type { Micros } from "../event/event.ts";
 import { rfc3339 } from "../event/time.ts";
 import { asUnavailable, type Database } from "./db.ts";
+import type { EventRow } from "./row.ts";
+import { Vocabulary } from "./vocabulary.ts";
 
-/** Makes the monthly partitions events go to: ahead of time, and on demand for old events. */
+/** Makes the monthly partitions events go to, ahead of time and on demand for old events, and keeps their vocabulary. */
 export class Partitions {
 	readonly #db: Database;
 	/** Months known to exist, as `2026-11`. */
 	readonly #known = new Set<string>();
+	readonly #vocabulary: Vocabulary;
 
 	constructor(db: Database) {
 		this.#db = db;
+		this.#vocabulary = new Vocabulary(db);
+	}
+
+	/** Makes sure of all that must be there before these rows can be stored and found. On a connection of its own. */
+	async ensureFor(rows: readonly EventRow[]): Promise<void> {
+		await this.ensure(rows.map(({ event }) => event.occurredAt));
+		await this.#vocabulary.ensure(rows, monthOf);
 	}
 
 	/** Makes sure that the months of these times have their partitions. */
@@ -47,6 +57,7 @@ export class Partitions {
 	/** After PostgreSQL said that a partition is missing: what is known is no longer true. */
 	forget(): void {
 		this.#known.clear();
+		this.#vocabulary.forget();
 	}
 }
 

@@ -12,6 +12,7 @@ export const HASH_VERSION = 1;
 /** An event with its hashes, ready to be stored. */
 export interface EventRow {
 	readonly event: AuditEvent;
+	readonly projection: Projection;
 	/** 16 random bytes per unit present, in the order of their paths. */
 	readonly salts: Buffer;
 	readonly leafHash: Uint8Array;
@@ -24,6 +25,7 @@ export function prepareRow(event: AuditEvent, macKey: KeyObject): EventRow {
 	const salts = randomSalts(count);
 	return {
 		event,
+		projection: project(event.units),
 		salts,
 		leafHash: leafHash(encodeEntry(entryOf(event, salts))),
 		contentMac: contentMac(event, macKey),
@@ -132,7 +134,7 @@ export function columnsOf(row: EventRow) {
 		hv: HASH_VERSION,
 		timed: isTimed(event.id, event.occurredAt),
 		action: event.action,
-		...project(event.units),
+		...row.projection,
 		leaf_hash: row.leafHash,
 		content_mac: row.contentMac,
 		salts: row.salts,

@@ -81,6 +81,7 @@ export class ServiceLog {
 			.filter(({ tenantId }) => slots.has(tenantId))
 			.map(({ tenantId, event }) => serviceEvent(tenantId, event, this.#options.contentMacKey));
 		if (rows.length === 0) return undefined;
+		await this.#options.partitions.ensureFor(rows);
 		const batch = formBatch(rows, slotOf);
 		await storeRows(this.#options.db, client, batch.placed);
 		return writeManifest(client, batch, this.#options.manifestKey);

@@ -107,7 +107,7 @@ export class LetterSettler {
 	): Promise<Settled> {
 		const { db, tenants, partitions, manifestKey } = this.#options;
 		const all = [...rows, ...notices];
-		await partitions.ensure(all.map((row) => row.event.occurredAt));
+		await partitions.ensureFor(all);
 		let head: ChainHead | undefined;
 		const settled = await writeTransaction(db, async (client): Promise<Settled> => {
 			const found = await lockLetter(client, letter);

@@ -1,9 +1,15 @@
 import type pg from "pg";
 
 /** Tables whose rows nobody changes or removes, beside the partitions of the first. */
-const IMMUTABLE = ["events", "manifests", "tenants", "tenant_changes", "dead_letters", "dead_letter_actions"].map(
-	(name) => `audit.${name}`,
-);
+const IMMUTABLE = [
+	"events",
+	"manifests",
+	"tenants",
+	"tenant_changes",
+	"dead_letters",
+	"dead_letter_actions",
+	"vocabulary",
+].map((name) => `audit.${name}`);
 
 /**
  * What should keep tenants apart and rows as they are, and does not: somebody with the owner's rights or more has taken it

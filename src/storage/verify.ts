@@ -5,6 +5,7 @@ import { decodePayload, FIRST_CHAIN, manifestDigest, manifestMac, nextChain } fr
 import { readInPieces } from "./cursor.ts";
 import { VERIFIED_COLUMNS, type VerifiedRow } from "./stored-row.ts";
 import { rowFaults } from "./verify-row.ts";
+import { vocabularyFaults } from "./verify-vocabulary.ts";
 import { wallFaults } from "./verify-wall.ts";
 
 /** One thing that is not as it was written. */
@@ -125,6 +126,7 @@ class Verifier {
 				this.#report({ tenantId, message: "the tenant has no log: it was put in afterwards" });
 		}
 		await this.#checkRows();
+		for (const fault of await vocabularyFaults(this.#client)) this.#report(fault);
 		for (const message of await wallFaults(this.#client)) this.#report({ message });
 		this.#result.ok = this.#result.problemCount === 0;
 		return this.#result;

@@ -26,7 +26,14 @@ import { createTestDatabase, startOwnPostgres, testSecret } from "../support/ser
  * copied loses what was said of the database itself.
  */
 
-const SERVICE_ROLES = ["audit_maintainer", "audit_owner", "audit_reader", "audit_verifier", "audit_writer"];
+const SERVICE_ROLES = [
+	"audit_finder",
+	"audit_maintainer",
+	"audit_owner",
+	"audit_reader",
+	"audit_verifier",
+	"audit_writer",
+];
 
 describe.each([
 	{ by: "a superuser", isManaged: false },
@@ -99,7 +106,7 @@ describe.each([
 			expect(rows).toEqual(
 				SERVICE_ROLES.map((rolname) => ({
 					rolname,
-					rolcanlogin: rolname !== "audit_owner",
+					rolcanlogin: rolname !== "audit_owner" && rolname !== "audit_finder",
 					rolbypassrls: rolname === "audit_writer" && !isManaged,
 					rolinherit: true,
 					powers: false,

@@ -10,7 +10,7 @@ import type { Window } from "../../src/query/conditions.ts";
 import { parseSearch } from "../../src/query/filter.ts";
 import type { Cursor } from "../../src/query/page-token.ts";
 import { search } from "../../src/query/search.ts";
-import { type FoundRow, WALK_IN_ORDER, windowStatement } from "../../src/query/window-statement.ts";
+import { type FoundRow, PLANS, windowStatement } from "../../src/query/window-statement.ts";
 import { windowsOf } from "../../src/query/windows.ts";
 import { inTenant } from "../../src/storage/db.ts";
 import { checkTrail } from "../support/check-trail.ts";
@@ -65,7 +65,7 @@ async function scansOf(filters: Filters, cursor?: Cursor): Promise<Plan[]> {
 		plan.Plans?.forEach(collect);
 	};
 	await inTenant(path.db, acme, async (client) => {
-		await client.query(WALK_IN_ORDER);
+		await client.query(PLANS);
 		const { rows } = await client.query({ text: `EXPLAIN (FORMAT JSON) ${text}`, values: values ?? [] });
 		collect(rows[0]["QUERY PLAN"][0].Plan);
 	});
@@ -82,9 +82,7 @@ describe("the statement of one window", () => {
 		["with those that tell of reads", { includeReads: true }],
 		["oldest first", { order: Order.OLDEST_FIRST }],
 		["for something common", { actions: ["user.login", "user.*"], severities: [2] }],
-		["for something rare", { actorIds: ["nobody"] }],
 		["for a resource, primary or related", { resourceType: "file", resourceId: "f1" }],
-		["for a request", { requestId: "r1", traceId: "t1", actorEmails: ["jane@example.com"] }],
 		["by when it was recorded", { recordedAfter: timestampOf(month(3)), recordedBefore: timestampOf(month(0)) }],
 	])("reads one partition, by a range of its primary key: %s", async (_what, filters) => {
 		for (const from of [undefined, cursor]) {
@@ -103,7 +101,7 @@ test("no search is compiled, whatever the server is set to: that takes ten times
 		(await client.query("SELECT current_setting('jit') AS jit")).rows[0]?.jit;
 	await inTenant(path.db, acme, async (client) => {
 		await client.query("SET LOCAL jit = on");
-		await client.query(WALK_IN_ORDER);
+		await client.query(PLANS);
 		expect(await jit(client)).toBe("off");
 	});
 });

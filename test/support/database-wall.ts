@@ -14,6 +14,7 @@ export const TABLES = [
 	"audit.manifests: of audit_owner, row security, immutable",
 	"audit.tenant_changes: of audit_owner, row security, immutable",
 	"audit.tenants: of audit_owner, row security, immutable",
+	"audit.vocabulary: of audit_owner, row security, immutable",
 	// No tenant's: which migrations were applied, by whoever applies them.
 	"audit_migrations.kysely_migration: of whoever migrates, open",
 	"audit_migrations.kysely_migration_lock: of whoever migrates, open",
@@ -22,6 +23,16 @@ export const LEAF = "of audit_owner, row security forced, immutable";
 
 /** Who but the owner may do what. With columns: with these alone. Nobody may do anything with a leaf. */
 export const GRANTS = [
+	"audit_finder: EXECUTE on audit.link_keys(text,text,text[])",
+	"audit_finder: EXECUTE on audit.links_of(text,text,text)",
+	"audit_finder: SELECT on audit.events(ctid, id, occurred_at, tenant_id, u_actor, u_resources)",
+	"audit_finder: USAGE on schema audit",
+	"audit_maintainer: INSERT on audit.vocabulary",
+	"audit_reader: EXECUTE on audit.find_linked(text[],text[],timestamp with time zone,timestamp with time zone,integer)",
+	"audit_reader: SELECT on audit.vocabulary",
+	"audit_verifier: SELECT on audit.vocabulary",
+	"audit_writer: EXECUTE on audit.link_keys(text,text,text[])",
+	"audit_writer: EXECUTE on audit.links_of(text,text,text)",
 	"audit_reader: EXECUTE on audit.disabled_tenants()",
 	"audit_reader: SELECT on audit.api_keys(created_at, created_by, expires_at, id, identity, last_used_at, masked_units, name, revoked_at, role, tenant_ids)",
 	"audit_reader: SELECT on audit.tenant_changes",
@@ -69,6 +80,9 @@ export const GRANTS = [
 
 /** Functions; whose rights they have; who may call them is in `GRANTS`. */
 export const FUNCTIONS = [
+	"audit.find_linked(text[],text[],timestamp with time zone,timestamp with time zone,integer): as audit_finder",
+	"audit.link_keys(text,text,text[]): as its caller",
+	"audit.links_of(text,text,text): as its caller",
 	"audit.change_tenant(text,text,boolean): as audit_owner",
 	"audit.create_api_key(text,bytea,text,text,text[],text[],timestamp with time zone,text): as audit_owner",
 	"audit.disabled_tenants(): as audit_owner",
@@ -90,6 +104,10 @@ export const FUNCTIONS = [
 
 /** Which rows which role sees or adds. A table without one shows nobody anything but its owner. */
 export const POLICIES = [
+	"finder_finds on audit.events: SELECT for audit_finder, every row",
+	"maintainer_adds on audit.vocabulary: INSERT for audit_maintainer, every row",
+	"one_tenant on audit.vocabulary: SELECT for audit_reader, some rows",
+	"verifier_reads on audit.vocabulary: SELECT for audit_verifier, every row",
 	"seen_tenants on audit.api_keys: SELECT for audit_reader, some rows",
 	"some_tenants on audit.tenant_changes: SELECT for audit_reader, some rows",
 	"some_tenants on audit.tenants: SELECT for audit_reader, some rows",

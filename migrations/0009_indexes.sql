@@ -1,0 +1,116 @@
+-- Purpose: rare values are found without walking a tenant's months. Why these indexes and no others, and what they cost, is in
+-- docs/decisions/0024-indexes.md.
+-- Locks: SHARE on every partition of audit.events while its indexes are built (about 10 seconds for a million events): writes wait,
+-- reads go on. Old code can run on it: it leaves the vocabulary unfilled, which `auditlog verify` tells.
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'audit_finder') THEN
+    BEGIN
+      CREATE ROLE audit_finder NOLOGIN;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL; -- made by another migration at this moment
+    END;
+  END IF;
+  IF current_setting('is_superuser') = 'off' THEN
+    GRANT audit_finder TO CURRENT_USER;
+  END IF;
+END $$;
+
+SET ROLE audit_owner;
+
+-- Each gives a tenant's events with one value in the order of a search, so that a page costs a page however many there are.
+CREATE INDEX events_by_actor ON audit.events (tenant_id, actor_id, occurred_at);
+CREATE INDEX events_by_resource ON audit.events (tenant_id, resource_id, occurred_at);
+CREATE INDEX events_by_action ON audit.events (tenant_id, action, occurred_at);
+-- Addresses may be absent; SUCCESS (1) and INFO (2) are what most events are, and what most are needs no index.
+CREATE INDEX events_by_email ON audit.events (tenant_id, actor_email, occurred_at) WHERE actor_email IS NOT NULL;
+CREATE INDEX events_by_outcome ON audit.events (tenant_id, outcome, occurred_at) WHERE outcome <> 1;
+CREATE INDEX events_by_severity ON audit.events (tenant_id, severity, occurred_at) WHERE severity <> 2;
+-- Half as dear as a b-tree, and without order: few events have the same value.
+CREATE INDEX events_by_request ON audit.events USING hash (request_id);
+CREATE INDEX events_by_trace ON audit.events USING hash (trace_id);
+
+-- The ids of whomever the actor acted for and of related resources, and the related resources' types, as numbers that differ from
+-- tenant to tenant; NULL if there are none.
+CREATE FUNCTION audit.link_keys(tenant_id text, kind text, ids text[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT array_agg(hashtextextended(i.id, hashtextextended(kind || ' ' || tenant_id, 0))) FROM unnest(ids) AS i (id)
+$$;
+CREATE FUNCTION audit.links_of(tenant_id text, u_actor text, u_resources text) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT audit.link_keys(tenant_id, 'actor', ARRAY(
+           SELECT a ->> 'id' FROM jsonb_array_elements(u_actor::jsonb -> 'on_behalf_of') AS a WHERE a ->> 'id' IS NOT NULL))
+      || audit.link_keys(tenant_id, 'resource', ARRAY(
+           SELECT r ->> 'id' FROM jsonb_array_elements(u_resources::jsonb -> 'related_resources') AS r
+           WHERE r ->> 'id' IS NOT NULL))
+$$;
+-- Few events have links. Without a list of what is pending: a search would have to go through it.
+CREATE INDEX events_by_link ON audit.events USING gin (audit.links_of(tenant_id, u_actor, u_resources))
+  WITH (fastupdate = off)
+  WHERE strpos(u_actor, '"on_behalf_of":') > 0 OR strpos(u_resources, '"related_resources":') > 0;
+
+-- Which actions, categories, sources and types occur in which of a tenant's months, in which combinations: what occurs in none
+-- of them need not be looked for, and what is rare has few actions. A related resource's type has a row of its own. The action
+-- '*' says that there are too many combinations to be listed. What is here may be more than there is, never less.
+CREATE TABLE audit.vocabulary (
+  tenant_id text COLLATE "C" NOT NULL,
+  month date NOT NULL,                      -- its first day, UTC
+  action text COLLATE "C" NOT NULL,
+  category integer NOT NULL,
+  actor_type integer NOT NULL,
+  source text COLLATE "C",
+  resource_type text COLLATE "C",
+  UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type)
+);
+CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.vocabulary
+  FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.vocabulary ENABLE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON audit.vocabulary FOR SELECT TO audit_reader
+  USING (tenant_id = nullif(current_setting('audit.tenant_id', true), ''));
+CREATE POLICY verifier_reads ON audit.vocabulary FOR SELECT TO audit_verifier USING (true);
+CREATE POLICY maintainer_adds ON audit.vocabulary FOR INSERT TO audit_maintainer WITH CHECK (true);
+GRANT SELECT ON audit.vocabulary TO audit_reader, audit_verifier;
+GRANT INSERT ON audit.vocabulary TO audit_maintainer;
+
+-- That of the events there are. The owner is under row-level security, but for this statement.
+ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
+INSERT INTO audit.vocabulary
+SELECT DISTINCT e.tenant_id, date_trunc('month', e.occurred_at AT TIME ZONE 'UTC')::date, e.action, e.category, e.actor_type, e.source, t.type
+FROM audit.events e CROSS JOIN LATERAL (
+  SELECT e.resource_type UNION
+  SELECT r ->> 'type' FROM jsonb_array_elements(e.u_resources::jsonb -> 'related_resources') AS r
+) AS t (type);
+ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
+
+-- PostgreSQL uses no index for operators that are not leakproof where row-level security holds, and those of arrays are not.
+-- audit_finder, which logs in never, is the one role whose policy lets every row pass, and this function all it is for: of the
+-- tenant set for the transaction, as the readers' policy has it, the places of events with any of these links.
+CREATE POLICY finder_finds ON audit.events FOR SELECT TO audit_finder USING (true);
+GRANT SELECT (ctid, tenant_id, occurred_at, id, u_actor, u_resources) ON audit.events TO audit_finder;
+GRANT EXECUTE ON FUNCTION audit.link_keys(text, text, text[]), audit.links_of(text, text, text) TO audit_finder, audit_writer;
+GRANT USAGE, CREATE ON SCHEMA audit TO audit_finder;
+RESET ROLE;
+
+SET ROLE audit_finder;
+CREATE FUNCTION audit.find_linked(actors text[], resources text[], from_at timestamptz, to_at timestamptz, most integer)
+RETURNS TABLE (tid tid, occurred_at timestamptz, id uuid)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on SET enable_indexscan = off SET enable_seqscan = off AS $$
+DECLARE
+  of_tenant text := nullif(current_setting('audit.tenant_id', true), '');
+BEGIN
+  RETURN QUERY EXECUTE format(
+    'SELECT e.ctid, e.occurred_at, e.id FROM audit.events e
+     WHERE audit.links_of(e.tenant_id, e.u_actor, e.u_resources) && $1
+       AND (strpos(e.u_actor, ''"on_behalf_of":'') > 0 OR strpos(e.u_resources, ''"related_resources":'') > 0)
+       AND e.tenant_id = $2 AND e.occurred_at >= %L AND e.occurred_at < %L
+     LIMIT $3', from_at, to_at)
+  USING audit.link_keys(of_tenant, 'actor', actors) || audit.link_keys(of_tenant, 'resource', resources), of_tenant, most;
+END $$;
+REVOKE EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, timestamptz, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, timestamptz, integer) TO audit_reader;
+RESET ROLE;
+
+SET ROLE audit_owner;
+REVOKE CREATE ON SCHEMA audit FROM audit_finder;
+RESET ROLE;

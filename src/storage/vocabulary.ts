@@ -1,0 +1,122 @@
+import type { Micros } from "../event/event.ts";
+import { asUnavailable, type Database } from "./db.ts";
+import { isDataError } from "./insert.ts";
+import type { EventRow } from "./row.ts";
+
+/** So many of a tenant's month are listed; one with more is not worth listing. */
+const MOST_OF_MONTH = 5_000;
+/** So many are remembered. What is forgotten is put down again, which changes nothing. */
+const MOST_KNOWN = 200_000;
+
+/** A row of `audit.vocabulary`. */
+interface Entry {
+	readonly tenantId: string;
+	/** As `2026-11`. */
+	readonly month: string;
+	readonly action: string;
+	readonly category: number;
+	readonly actorType: number;
+	readonly source: string | null;
+	readonly resourceType: string | null;
+}
+
+/** Stands for every combination. */
+const ANYTHING = { action: "*", category: 0, actorType: 0, source: null, resourceType: null };
+
+/**
+ * Puts down which combinations of actions, categories, sources and types occur in which of a tenant's months, before the first
+ * event that has one is stored. Searches do not look for what is not put down.
+ */
+export class Vocabulary {
+	readonly #db: Database;
+	/** By tenant and month. */
+	readonly #known = new Map<string, Set<string>>();
+	#knownCount = 0;
+
+	constructor(db: Database) {
+		this.#db = db;
+	}
+
+	/** @param monthOf as `2026-11` @throws AuditError unavailable */
+	async ensure(rows: readonly EventRow[], monthOf: (time: Micros) => string): Promise<void> {
+		const missing = new Map<string, Entry>();
+		for (const row of rows) {
+			const month = monthOf(row.event.occurredAt);
+			const known = this.#known.get(placeOf(row.event.tenantId, month));
+			if (known?.has(textOf(ANYTHING))) continue;
+			for (const entry of entriesOf(row, month)) {
+				const text = textOf(entry);
+				if (!known?.has(text)) missing.set(`${entry.tenantId}\n${month}\n${text}`, entry);
+			}
+		}
+		if (missing.size === 0) return;
+		const entries = [...missing.values()].map((entry) => (this.#isFull(entry) ? { ...entry, ...ANYTHING } : entry));
+		await this.#add(entries);
+		for (const entry of entries) this.#remember(entry);
+	}
+
+	/** After PostgreSQL said that a partition is missing: what is known is no longer true. */
+	forget(): void {
+		this.#known.clear();
+		this.#knownCount = 0;
+	}
+
+	/** What PostgreSQL refuses is left out alone: the event that has it will be refused, too. */
+	async #add(entries: readonly Entry[]): Promise<void> {
+		try {
+			await this.#db.maintainer.query(ADD, [
+				entries.map(({ tenantId }) => tenantId),
+				entries.map(({ month }) => `${month}-01`),
+				entries.map(({ action }) => action),
+				entries.map(({ category }) => category),
+				entries.map(({ actorType }) => actorType),
+				entries.map(({ source }) => source),
+				entries.map(({ resourceType }) => resourceType),
+			]);
+		} catch (error) {
+			if (!isDataError(error)) throw asUnavailable(error);
+			if (entries.length === 1) return;
+			const middle = entries.length >> 1;
+			await this.#add(entries.slice(0, middle));
+			await this.#add(entries.slice(middle));
+		}
+	}
+
+	#isFull({ tenantId, month }: Entry): boolean {
+		return (this.#known.get(placeOf(tenantId, month))?.size ?? 0) >= MOST_OF_MONTH;
+	}
+
+	#remember(entry: Entry): void {
+		if (this.#knownCount >= MOST_KNOWN) this.forget();
+		const place = placeOf(entry.tenantId, entry.month);
+		const known = this.#known.get(place) ?? new Set();
+		this.#known.set(place, known.add(textOf(entry)));
+		this.#knownCount += 1;
+	}
+}
+
+/** What is there already stays as it is. */
+const ADD = `
+	INSERT INTO audit.vocabulary (tenant_id, month, action, category, actor_type, source, resource_type)
+	SELECT * FROM unnest($1::text[], $2::date[], $3::text[], $4::integer[], $5::integer[], $6::text[], $7::text[])
+	ON CONFLICT DO NOTHING`;
+
+function placeOf(tenantId: string, month: string): string {
+	return `${month} ${tenantId}`;
+}
+
+/** No word of an event holds a line break. */
+function textOf({ action, category, actorType, source, resourceType }: Omit<Entry, "tenantId" | "month">): string {
+	return `${action}\n${category}\n${actorType}\n${source ?? "\n"}\n${resourceType ?? "\n"}`;
+}
+
+/** One for the event, and one for each other type among its related resources. */
+function entriesOf({ event, projection }: EventRow, month: string): Entry[] {
+	const { category, actor_type: actorType, source, resource_type: resourceType } = projection;
+	const entry = { tenantId: event.tenantId, month, action: event.action, category, actorType, source, resourceType };
+	const { resources } = event.units;
+	if (!resources?.includes('"related_resources":')) return [entry];
+	const { related_resources: related = [] } = JSON.parse(resources) as { related_resources?: { type?: string }[] };
+	const types = new Set(related.map(({ type }) => type ?? null));
+	return [entry, ...[...types].map((type) => ({ ...entry, resourceType: type }))];
+}
