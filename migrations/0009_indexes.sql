@@ -1,7 +1,7 @@
 -- Purpose: rare values are found without walking a tenant's months. Why these indexes and no others, and what they cost, is in
 -- docs/decisions/0024-indexes.md.
--- Locks: SHARE on every partition of audit.events while its indexes are built (about 10 seconds for a million events): writes wait,
--- reads go on. Old code can run on it: it leaves the vocabulary unfilled, which `auditlog verify` tells.
+-- Locks: ACCESS EXCLUSIVE on audit.events while every partition is written anew and indexed (about half a minute for a million
+-- events). Old code must not run on it: it leaves the vocabulary unfilled, which `auditlog verify` tells.
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'audit_finder') THEN
@@ -18,10 +18,15 @@ END $$;
 
 SET ROLE audit_owner;
 
+-- What an event is, as one number: equal for the same action, category, source and types. Two may share a number by accident.
+ALTER TABLE audit.events ADD COLUMN shape bigint GENERATED ALWAYS AS (hashtextextended(
+  action || E'\x1f' || category::text || E'\x1f' || actor_type::text || E'\x1f' || coalesce(source, E'\x1e') || E'\x1f'
+  || coalesce(resource_type, E'\x1e'), 0)) STORED;
+
 -- Each gives a tenant's events with one value in the order of a search, so that a page costs a page however many there are.
 CREATE INDEX events_by_actor ON audit.events (tenant_id, actor_id, occurred_at);
 CREATE INDEX events_by_resource ON audit.events (tenant_id, resource_id, occurred_at);
-CREATE INDEX events_by_action ON audit.events (tenant_id, action, occurred_at);
+CREATE INDEX events_by_shape ON audit.events (tenant_id, shape, occurred_at);
 -- Addresses may be absent; SUCCESS (1) and INFO (2) are what most events are, and what most are needs no index.
 CREATE INDEX events_by_email ON audit.events (tenant_id, actor_email, occurred_at) WHERE actor_email IS NOT NULL;
 CREATE INDEX events_by_outcome ON audit.events (tenant_id, outcome, occurred_at) WHERE outcome <> 1;
@@ -49,9 +54,9 @@ CREATE INDEX events_by_link ON audit.events USING gin (audit.links_of(tenant_id,
   WITH (fastupdate = off)
   WHERE strpos(u_actor, '"on_behalf_of":') > 0 OR strpos(u_resources, '"related_resources":') > 0;
 
--- Which actions, categories, sources and types occur in which of a tenant's months, in which combinations: what occurs in none
--- of them need not be looked for, and what is rare has few actions. A related resource's type has a row of its own. The action
--- '*' says that there are too many combinations to be listed. What is here may be more than there is, never less.
+-- Which shapes of events occur in which of a tenant's months: what has none there need not be looked for, and what has few is
+-- found by these. A related resource's type makes a row of its own, with the shape of the event. The action '*' says that there are
+-- too many to be listed. What is here may be more than there is, never less.
 CREATE TABLE audit.vocabulary (
   tenant_id text COLLATE "C" NOT NULL,
   month date NOT NULL,                      -- its first day, UTC
@@ -60,8 +65,17 @@ CREATE TABLE audit.vocabulary (
   actor_type integer NOT NULL,
   source text COLLATE "C",
   resource_type text COLLATE "C",
-  UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type)
+  related_type text COLLATE "C",
+  shape bigint GENERATED ALWAYS AS (hashtextextended(
+    action || E'\x1f' || category::text || E'\x1f' || actor_type::text || E'\x1f' || coalesce(source, E'\x1e') || E'\x1f'
+    || coalesce(resource_type, E'\x1e'), 0)) STORED,
+  UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type, related_type)
 );
+CREATE INDEX ON audit.vocabulary (tenant_id, month, category);
+CREATE INDEX ON audit.vocabulary (tenant_id, month, actor_type);
+CREATE INDEX ON audit.vocabulary (tenant_id, month, source);
+CREATE INDEX ON audit.vocabulary (tenant_id, month, resource_type);
+CREATE INDEX ON audit.vocabulary (tenant_id, month, related_type) WHERE related_type IS NOT NULL;
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.vocabulary
   FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 ALTER TABLE audit.vocabulary ENABLE ROW LEVEL SECURITY;
@@ -75,10 +89,12 @@ GRANT INSERT ON audit.vocabulary TO audit_maintainer;
 -- That of the events there are. The owner is under row-level security, but for this statement.
 ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
 INSERT INTO audit.vocabulary
-SELECT DISTINCT e.tenant_id, date_trunc('month', e.occurred_at AT TIME ZONE 'UTC')::date, e.action, e.category, e.actor_type, e.source, t.type
+SELECT DISTINCT e.tenant_id, date_trunc('month', e.occurred_at AT TIME ZONE 'UTC')::date, e.action, e.category, e.actor_type, e.source,
+       e.resource_type, t.type
 FROM audit.events e CROSS JOIN LATERAL (
-  SELECT e.resource_type UNION
-  SELECT r ->> 'type' FROM jsonb_array_elements(e.u_resources::jsonb -> 'related_resources') AS r
+  SELECT NULL UNION ALL
+  SELECT r ->> 'type' FROM jsonb_array_elements(
+    CASE WHEN strpos(e.u_resources, '"related_resources":') > 0 THEN e.u_resources::jsonb -> 'related_resources' END) AS r
 ) AS t (type);
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
 

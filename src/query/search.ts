@@ -7,7 +7,6 @@ import { renderEvent } from "../storage/render-event.ts";
 import { microsOfColumn } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
-import { actionsOf, monthOf, sourcesOf } from "./sources.ts";
 import { WindowSearch } from "./window-search.ts";
 import { type FoundRow, PLANS } from "./window-statement.ts";
 import { entryOf, windowsOf } from "./windows.ts";
@@ -62,12 +61,9 @@ async function gather(
 	const rows: FoundRow[] = [];
 	let bytes = 0;
 	const windows = await windowsOf(client, query, cursor).catch(rethrowTooSlow);
-	const actions = await actionsOf(client, query).catch(rethrowTooSlow);
 	let steps = 0;
 	for (const window of windows) {
-		const month = monthOf(window);
-		if (actions && !actions.has(month)) continue;
-		const part = new WindowSearch(client, query, window, sourcesOf(query, actions?.get(month)));
+		const part = new WindowSearch(client, query, window);
 		let reached: Cursor | undefined;
 		do {
 			// There is always one step: every page gets on.

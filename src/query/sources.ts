@@ -1,16 +1,15 @@
 import { type RawBuilder, sql } from "kysely";
 import type { PoolClient } from "pg";
-import { rfc3339 } from "../event/time.ts";
 import { Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
 import { compiler } from "./compiler.ts";
-import { columnFilter, type Window } from "./conditions.ts";
+import { columnFilter, timestamp, type Window } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import { FILTERS } from "./filter-table.ts";
 
 /** An index that has a tenant's events by value, each value's in the order of time. */
 interface List {
-	readonly column: "actor_id" | "actor_email" | "resource_id" | "action" | "outcome" | "severity";
-	readonly type: "text" | "integer";
+	readonly column: "actor_id" | "actor_email" | "resource_id" | "shape" | "outcome" | "severity";
+	readonly type: "text" | "integer" | "bigint";
 	readonly values: readonly (string | number)[];
 	/** What the index leaves out, in the words of its definition. */
 	readonly guard?: RawBuilder<unknown>;
@@ -26,43 +25,40 @@ export interface Source {
 	readonly linked?: { readonly actors: readonly string[]; readonly resources: readonly string[] };
 }
 
-/** With more actions than these, a category (or source, or type) is not rare. */
-const MOST_ACTIONS = 60;
+/** What comes in more shapes is not rare. */
+const MOST_SHAPES = 200;
 
-/** Which actions can match in which month, as `2026-11`; undefined: that is not known. A month that is missing has nothing to be found. */
-export type ActionsByMonth = ReadonlyMap<string, readonly string[] | undefined>;
-
-/** @returns undefined if the search has none of the filters that the vocabulary knows of */
-export async function actionsOf(client: PoolClient, search: Search): Promise<ActionsByMonth | undefined> {
+/**
+ * Which shapes of events can match in a window.
+ *
+ * @returns undefined if that is not known, or if they are many; none: there is nothing to be found
+ */
+export async function shapesIn(client: PoolClient, search: Search, window: Window): Promise<string[] | undefined> {
 	const { actions, categories, sources, actorTypes, resourceType } = search;
 	const given = [
 		actions && columnFilter(FILTERS.actions, actions),
 		categories && columnFilter(FILTERS.categories, categories),
 		sources && columnFilter(FILTERS.sources, sources),
 		actorTypes && columnFilter(FILTERS.actorTypes, actorTypes),
-		resourceType !== undefined && sql`resource_type = ${resourceType}`,
-	].filter((condition) => condition !== undefined && condition !== false);
-	if (given.length === 0) return undefined;
-	const query = sql<{ month: string; actions: string[] }>`
-		SELECT to_char(month, 'YYYY-MM') AS month, array_agg(DISTINCT action) AS actions
-		FROM audit.vocabulary
-		WHERE tenant_id = ${search.tenantId} AND (action = '*' OR ${sql.join(given, sql` AND `)})
-		GROUP BY month`.compile(compiler);
-	const { rows } = await client.query<{ month: string; actions: string[] }>(query.sql, [...query.parameters]);
-	return new Map(
-		rows.map(({ month, actions: found }) => [
-			month,
-			found.includes("*") || found.length > MOST_ACTIONS ? undefined : found,
-		]),
-	);
-}
-
-export function monthOf(window: Window): string {
-	return rfc3339(window.from).slice(0, 7);
+	].filter((condition) => condition !== undefined);
+	if (given.length === 0 && resourceType === undefined) return undefined;
+	const inMonth = sql`tenant_id = ${search.tenantId} AND month = date_trunc('month', ${timestamp(window.from)} AT TIME ZONE 'UTC')::date`;
+	const shapes = (...conditions: RawBuilder<unknown>[]) => sql`
+		SELECT shape::text AS shape FROM audit.vocabulary WHERE ${sql.join([inMonth, ...conditions, ...given], sql` AND `)}`;
+	const typed =
+		resourceType === undefined
+			? [shapes()]
+			: [shapes(sql`resource_type = ${resourceType}`), shapes(sql`related_type = ${resourceType}`)];
+	const query = sql<{ shape: string }>`
+		SELECT NULL AS shape FROM audit.vocabulary WHERE ${inMonth} AND action = '*'
+		UNION ${sql.join(typed, sql` UNION `)} LIMIT ${MOST_SHAPES + 1}`.compile(compiler);
+	const { rows } = await client.query<{ shape: string | null }>(query.sql, [...query.parameters]);
+	const found = rows.map(({ shape }) => shape).filter((shape) => shape !== null);
+	return found.length < rows.length || found.length > MOST_SHAPES ? undefined : found;
 }
 
 /** Of each filter for which there is one; none: the events have to be gone through. */
-export function sourcesOf(search: Search, actions: readonly string[] | undefined): Source[] {
+export function sourcesOf(search: Search, shapes: readonly string[] | undefined): Source[] {
 	const { actorIds, actorEmails, resourceId, requestId, traceId, outcomes, severities } = search;
 	const sources: (Source | false | undefined)[] = [
 		requestId !== undefined && { lists: [], hashed: { column: "request_id", value: requestId } },
@@ -83,7 +79,7 @@ export function sourcesOf(search: Search, actions: readonly string[] | undefined
 			!severities.includes(Severity.INFO) && {
 				lists: [{ column: "severity", type: "integer", values: severities, guard: sql`severity <> 2` }],
 			},
-		actions && { lists: [{ column: "action", type: "text", values: actions }] },
+		shapes && { lists: [{ column: "shape", type: "bigint", values: shapes }] },
 	];
 	return sources.filter((source): source is Source => Boolean(source));
 }

@@ -5,7 +5,7 @@ import type { Window } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import { FILTER_NAMES, type FilterName } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
-import type { Source } from "./sources.ts";
+import { type Source, shapesIn, sourcesOf } from "./sources.ts";
 import { type FoundRow, type WindowLimits, windowStatement } from "./window-statement.ts";
 
 /** A window's next rows, in order. */
@@ -30,16 +30,15 @@ export class WindowSearch {
 	readonly #client: PoolClient;
 	readonly #search: Search;
 	readonly #window: Window;
-	readonly #sources: readonly Source[];
+	#sources: readonly Source[] = [];
 	/** What to go on with, once that is known. */
 	#chosen: Source | "walk" | undefined;
 	#count = 0;
 
-	constructor(client: PoolClient, search: Search, window: Window, sources: readonly Source[]) {
+	constructor(client: PoolClient, search: Search, window: Window) {
 		this.#client = client;
 		this.#search = search;
 		this.#window = window;
-		this.#sources = sources;
 	}
 
 	/** The rows after `cursor`. @throws pg's errors */
@@ -47,7 +46,7 @@ export class WindowSearch {
 		const place = { search: this.#search, window: clipped(this.#window, cursor, this.#search), cursor };
 		this.#count =
 			this.#count === 0 ? Math.max(FIRST_CANDIDATES, wanted.rows) : Math.min(this.#count * 4, MOST_CANDIDATES);
-		const candidates = await this.#choose(place);
+		const candidates = isSelective(this.#search) ? await this.#choose(place) : undefined;
 		if (candidates?.places?.length === 0) return { rows: [], reached: candidates.reached };
 		const { rows } = await this.#client.query<FoundRow>(
 			windowStatement(this.#search, place.window, cursor, wanted, candidates),
@@ -55,9 +54,12 @@ export class WindowSearch {
 		return { rows, reached: candidates?.reached };
 	}
 
-	/** @returns undefined if every event is wanted */
-	async #choose(place: Place): Promise<Candidates | undefined> {
-		if (!isSelective(this.#search)) return undefined;
+	async #choose(place: Place): Promise<Candidates> {
+		if (!this.#chosen) {
+			const shapes = await shapesIn(this.#client, this.#search, this.#window);
+			if (shapes?.length === 0) return { places: [], reached: undefined };
+			this.#sources = sourcesOf(this.#search, shapes);
+		}
 		const { sources, walk } = this.#alternatives();
 		let best: Candidates | undefined;
 		for (const source of sources) {

@@ -18,14 +18,15 @@ interface Entry {
 	readonly actorType: number;
 	readonly source: string | null;
 	readonly resourceType: string | null;
+	readonly relatedType: string | null;
 }
 
 /** Stands for every combination. */
-const ANYTHING = { action: "*", category: 0, actorType: 0, source: null, resourceType: null };
+const ANYTHING = { action: "*", category: 0, actorType: 0, source: null, resourceType: null, relatedType: null };
 
 /**
- * Puts down which combinations of actions, categories, sources and types occur in which of a tenant's months, before the first
- * event that has one is stored. Searches do not look for what is not put down.
+ * Puts down which shapes of events (actions, categories, sources and types together) occur in which of a tenant's months, before
+ * the first event of a shape is stored. Searches do not look for what is not put down.
  */
 export class Vocabulary {
 	readonly #db: Database;
@@ -72,6 +73,7 @@ export class Vocabulary {
 				entries.map(({ actorType }) => actorType),
 				entries.map(({ source }) => source),
 				entries.map(({ resourceType }) => resourceType),
+				entries.map(({ relatedType }) => relatedType),
 			]);
 		} catch (error) {
 			if (!isDataError(error)) throw asUnavailable(error);
@@ -97,8 +99,8 @@ export class Vocabulary {
 
 /** What is there already stays as it is. */
 const ADD = `
-	INSERT INTO audit.vocabulary (tenant_id, month, action, category, actor_type, source, resource_type)
-	SELECT * FROM unnest($1::text[], $2::date[], $3::text[], $4::integer[], $5::integer[], $6::text[], $7::text[])
+	INSERT INTO audit.vocabulary (tenant_id, month, action, category, actor_type, source, resource_type, related_type)
+	SELECT * FROM unnest($1::text[], $2::date[], $3::text[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[])
 	ON CONFLICT DO NOTHING`;
 
 function placeOf(tenantId: string, month: string): string {
@@ -106,17 +108,20 @@ function placeOf(tenantId: string, month: string): string {
 }
 
 /** No word of an event holds a line break. */
-function textOf({ action, category, actorType, source, resourceType }: Omit<Entry, "tenantId" | "month">): string {
-	return `${action}\n${category}\n${actorType}\n${source ?? "\n"}\n${resourceType ?? "\n"}`;
+function textOf(entry: Omit<Entry, "tenantId" | "month">): string {
+	const { action, category, actorType, source, resourceType, relatedType } = entry;
+	return `${action}\n${category}\n${actorType}\n${source ?? "\n"}\n${resourceType ?? "\n"}\n${relatedType ?? "\n"}`;
 }
 
-/** One for the event, and one for each other type among its related resources. */
+/** One for the event, and one for each type among its related resources. */
 function entriesOf({ event, projection }: EventRow, month: string): Entry[] {
 	const { category, actor_type: actorType, source, resource_type: resourceType } = projection;
-	const entry = { tenantId: event.tenantId, month, action: event.action, category, actorType, source, resourceType };
-	const { resources } = event.units;
-	if (!resources?.includes('"related_resources":')) return [entry];
-	const { related_resources: related = [] } = JSON.parse(resources) as { related_resources?: { type?: string }[] };
+	const { action, tenantId, units } = event;
+	const entry = { tenantId, month, action, category, actorType, source, resourceType, relatedType: null };
+	if (!units.resources?.includes('"related_resources":')) return [entry];
+	const { related_resources: related = [] } = JSON.parse(units.resources) as {
+		related_resources?: { type?: string }[];
+	};
 	const types = new Set(related.map(({ type }) => type ?? null));
-	return [entry, ...[...types].map((type) => ({ ...entry, resourceType: type }))];
+	return [entry, ...[...types].map((relatedType) => ({ ...entry, relatedType }))];
 }
