@@ -69,7 +69,7 @@ CREATE TABLE audit.vocabulary (
   shape bigint GENERATED ALWAYS AS (hashtextextended(
     action || E'\x1f' || category::text || E'\x1f' || actor_type::text || E'\x1f' || coalesce(source, E'\x1e') || E'\x1f'
     || coalesce(resource_type, E'\x1e'), 0)) STORED,
-  UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type, related_type)
+  UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type, related_type) INCLUDE (shape)
 );
 CREATE INDEX ON audit.vocabulary (tenant_id, month, category);
 CREATE INDEX ON audit.vocabulary (tenant_id, month, actor_type);
@@ -95,7 +95,8 @@ FROM audit.events e CROSS JOIN LATERAL (
   SELECT NULL UNION ALL
   SELECT r ->> 'type' FROM jsonb_array_elements(
     CASE WHEN strpos(e.u_resources, '"related_resources":') > 0 THEN e.u_resources::jsonb -> 'related_resources' END) AS r
-) AS t (type);
+) AS t (type)
+ORDER BY 1, 2;
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
 
 -- PostgreSQL uses no index for operators that are not leakproof where row-level security holds, and those of arrays are not.

@@ -3,16 +3,16 @@ import type { PoolClient } from "pg";
 import type { EventId } from "../event/event.ts";
 import { microsOfColumn, microsSql } from "../storage/stored-row.ts";
 import { compiler } from "./compiler.ts";
-import { timestamp, type Window } from "./conditions.ts";
+import { timestamp, type Window, within } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 import type { Source } from "./sources.ts";
 import { afterCursor } from "./window-statement.ts";
 
-/** Part of a window, and all that can match in it. */
-export interface Candidates {
-	/** Where the rows are, as PostgreSQL names places within a partition. Undefined: any row of the part. */
-	readonly places: readonly string[] | undefined;
+/** All that can match in a part of a window. */
+export interface Listed {
+	/** Where the rows are, as PostgreSQL names places within a partition. */
+	readonly places: readonly string[];
 	/** The part ends with this event. Undefined: with the window. */
 	readonly reached: Cursor | undefined;
 }
@@ -34,12 +34,12 @@ interface Candidate {
  *
  * @returns undefined if the source is of no use here
  */
-export async function candidatesOf(
+export async function listedBy(
 	client: PoolClient,
 	{ search, window, cursor }: Place,
 	source: Source,
 	count: number,
-): Promise<Candidates | undefined> {
+): Promise<Listed | undefined> {
 	const values = source.lists.reduce((sum, list) => sum + list.values.length, 0);
 	const perList = Math.max(2, Math.ceil(count / Math.max(1, values)));
 	const { text, parameters } = candidatesSql({ search, window, cursor }, source, perList);
@@ -56,18 +56,17 @@ export async function candidatesOf(
 	return { places: [...new Set(certain.map(({ place }) => place))], reached };
 }
 
-/** What the next `count` rows of a window are: all of them candidates. */
-export async function walked(client: PoolClient, place: Place, count: number): Promise<Candidates> {
-	const { search } = place;
-	const direction = sql.raw(search.newestFirst ? "DESC" : "ASC");
+/** The event that so many rows of a window end with. @returns undefined if there are not so many */
+export async function endOf(client: PoolClient, place: Place, count: number): Promise<Cursor | undefined> {
+	const direction = sql.raw(place.search.newestFirst ? "DESC" : "ASC");
 	const query = sql`
 		SELECT ${sql.raw(microsSql("occurred_at"))} AS occurred_us, id FROM audit.events
-		WHERE ${within(place)} ORDER BY occurred_at ${direction}, id ${direction} OFFSET ${count - 1} LIMIT 1`.compile(
+		WHERE ${inPlace(place)} ORDER BY occurred_at ${direction}, id ${direction} OFFSET ${count - 1} LIMIT 1`.compile(
 		compiler,
 	);
 	const { rows } = await client.query<Candidate>(query.sql, [...query.parameters]);
 	const [last] = rows;
-	return { places: undefined, reached: last && cursorOf(last) };
+	return last && cursorOf(last);
 }
 
 /** What is left of a window. */
@@ -88,14 +87,8 @@ function cursorOf({ occurred_us, id }: Candidate): Cursor {
 	return { occurredAt: microsOfColumn(occurred_us), id };
 }
 
-function within({ search, window, cursor }: Place): RawBuilder<unknown> {
-	const conditions = [
-		sql`tenant_id = ${search.tenantId}`,
-		sql`occurred_at >= ${timestamp(window.from)}`,
-		sql`occurred_at < ${timestamp(window.to)}`,
-		...afterCursor(search, cursor),
-	];
-	return sql.join(conditions, sql` AND `);
+function inPlace({ search, window, cursor }: Place): RawBuilder<unknown> {
+	return sql.join([...within(search, window), ...afterCursor(search, cursor)], sql` AND `);
 }
 
 function candidatesSql(place: Place, source: Source, perList: number): { text: string; parameters: unknown[] } {
@@ -110,7 +103,7 @@ function candidatesSql(place: Place, source: Source, perList: number): { text: s
 			SELECT ${sql.lit(`${i}.`)} || v.n AS list, f.* FROM unnest(${values}::${sql.raw(type)}[]) WITH ORDINALITY AS v (value, n)
 			CROSS JOIN LATERAL (
 				SELECT ${found} FROM audit.events
-				WHERE ${within(place)}
+				WHERE ${inPlace(place)}
 				  AND (${column}, occurred_at) >= (v.value, ${timestamp(window.from)})
 				  AND (${column}, occurred_at) < (v.value, ${timestamp(window.to)})${guard ? sql` AND ${guard}` : sql``}
 				ORDER BY ${column} ${direction}, occurred_at ${direction}, id ${direction} LIMIT ${perList}
@@ -120,7 +113,7 @@ function candidatesSql(place: Place, source: Source, perList: number): { text: s
 		const { column, value } = source.hashed;
 		parts.push(sql`(
 			SELECT NULL AS list, ${found} FROM audit.events
-			WHERE ${within(place)} AND ${sql.ref(column)} = ${value} LIMIT ${MOST_UNORDERED})`);
+			WHERE ${inPlace(place)} AND ${sql.ref(column)} = ${value} LIMIT ${MOST_UNORDERED})`);
 	}
 	if (source.linked) {
 		const { actors, resources } = source.linked;

@@ -14,23 +14,30 @@ export interface Window {
 }
 
 /**
- * What makes a row of `audit.events` one of the search's, in one window. The time bounds are constants, so PostgreSQL plans, locks
- * and opens the window's partition alone. The only place that says in SQL what a filter means: whoever reads events takes it.
+ * What makes a row of `audit.events` one of the search's, in one window. The only place that says in SQL what a filter means:
+ * whoever reads events takes it.
  */
 export function conditionsIn(search: Search, window: Window): Condition[] {
+	return [...within(search, window), ...conditionsOf(search)];
+}
+
+/** Whose and when. The time bounds are constants, so PostgreSQL plans, locks and opens the window's partition alone. */
+export function within({ tenantId }: Search, window: Window): Condition[] {
+	return [
+		sql`tenant_id = ${tenantId}`,
+		sql`occurred_at >= ${timestamp(window.from)}`,
+		sql`occurred_at < ${timestamp(window.to)}`,
+	];
+}
+
+/** The filters. */
+export function conditionsOf(search: Search): Condition[] {
 	const ofColumns = FILTER_NAMES.flatMap((name) => {
 		const [filter, value]: [Filter, unknown] = [FILTERS[name], search[name]];
 		if (value === undefined || filter.kind === "resource" || filter.kind === "reads") return [];
 		return [columnFilter(filter, value)];
 	});
-	return [
-		sql`tenant_id = ${search.tenantId}`,
-		sql`occurred_at >= ${timestamp(window.from)}`,
-		sql`occurred_at < ${timestamp(window.to)}`,
-		...ofColumns,
-		...resourceFilter(search),
-		...(omitsReads(search) ? [NO_READS] : []),
-	];
+	return [...ofColumns, ...resourceFilter(search), ...(omitsReads(search) ? [NO_READS] : [])];
 }
 
 export function timestamp(micros: Micros): RawBuilder<string> {

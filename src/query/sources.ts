@@ -25,6 +25,9 @@ export interface Source {
 	readonly linked?: { readonly actors: readonly string[]; readonly resources: readonly string[] };
 }
 
+/** Without beginnings, they are looked up. */
+const EXACTLY = { ...FILTERS.actions, kind: "texts" } as const;
+
 /** What comes in more shapes is not rare. */
 const MOST_SHAPES = 200;
 
@@ -36,7 +39,7 @@ const MOST_SHAPES = 200;
 export async function shapesIn(client: PoolClient, search: Search, window: Window): Promise<string[] | undefined> {
 	const { actions, categories, sources, actorTypes, resourceType } = search;
 	const given = [
-		actions && columnFilter(FILTERS.actions, actions),
+		actions && columnFilter(actions.some((name) => name.endsWith("*")) ? FILTERS.actions : EXACTLY, actions),
 		categories && columnFilter(FILTERS.categories, categories),
 		sources && columnFilter(FILTERS.sources, sources),
 		actorTypes && columnFilter(FILTERS.actorTypes, actorTypes),

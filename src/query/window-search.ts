@@ -1,12 +1,12 @@
 import type { PoolClient } from "pg";
 import type { Micros } from "../event/event.ts";
-import { type Candidates, candidatesOf, isBefore, type Place, walked } from "./candidates.ts";
+import { endOf, isBefore, type Listed, listedBy, type Place } from "./candidates.ts";
 import type { Window } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import { FILTER_NAMES, type FilterName } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
 import { type Source, shapesIn, sourcesOf } from "./sources.ts";
-import { type FoundRow, type WindowLimits, windowStatement } from "./window-statement.ts";
+import { type Candidates, type FoundRow, type WindowLimits, windowStatement } from "./window-statement.ts";
 
 /** A window's next rows, in order. */
 export interface Step {
@@ -44,46 +44,45 @@ export class WindowSearch {
 	/** The rows after `cursor`. @throws pg's errors */
 	async next(cursor: Cursor | undefined, wanted: WindowLimits): Promise<Step> {
 		const place = { search: this.#search, window: clipped(this.#window, cursor, this.#search), cursor };
+		const find = async (candidates?: Candidates) => {
+			const statement = windowStatement(this.#search, place.window, cursor, wanted, candidates);
+			return (await this.#client.query<FoundRow>(statement)).rows;
+		};
+		if (!isSelective(this.#search)) return { rows: await find(), reached: undefined };
 		this.#count =
-			this.#count === 0 ? Math.max(FIRST_CANDIDATES, wanted.rows) : Math.min(this.#count * 4, MOST_CANDIDATES);
-		const candidates = isSelective(this.#search) ? await this.#choose(place) : undefined;
-		if (candidates?.places?.length === 0) return { rows: [], reached: candidates.reached };
-		const { rows } = await this.#client.query<FoundRow>(
-			windowStatement(this.#search, place.window, cursor, wanted, candidates),
-		);
-		return { rows, reached: candidates?.reached };
+			this.#count === 0 ? Math.max(FIRST_CANDIDATES, 2 * wanted.rows) : Math.min(this.#count * 4, MOST_CANDIDATES);
+		const listed = this.#chosen === "walk" ? undefined : await this.#choose(place);
+		if (listed) return { rows: listed.places.length > 0 ? await find(listed) : [], reached: listed.reached };
+		const rows = await find({ first: this.#count });
+		return { rows, reached: rows.length >= wanted.rows ? undefined : await endOf(this.#client, place, this.#count) };
 	}
 
-	async #choose(place: Place): Promise<Candidates> {
+	/** @returns undefined if the events are to be gone through one by one */
+	async #choose(place: Place): Promise<Listed | undefined> {
 		if (!this.#chosen) {
 			const shapes = await shapesIn(this.#client, this.#search, this.#window);
 			if (shapes?.length === 0) return { places: [], reached: undefined };
 			this.#sources = sourcesOf(this.#search, shapes);
 		}
-		const { sources, walk } = this.#alternatives();
-		let best: Candidates | undefined;
-		for (const source of sources) {
-			const candidates = await candidatesOf(this.#client, place, source, this.#count);
-			if (!candidates) continue;
-			if (candidates.reached === undefined) return candidates;
-			if (best?.reached && !isBefore(best.reached, candidates.reached, this.#search)) continue;
-			[best, this.#chosen] = [candidates, source];
+		let best: Listed | undefined;
+		const wasChosen = this.#chosen;
+		for (const source of wasChosen ? [wasChosen as Source] : this.#sources) {
+			const listed = await listedBy(this.#client, place, source, this.#count);
+			if (!listed) continue;
+			if (!listed.reached) return listed;
+			if (best?.reached && !isBefore(best.reached, listed.reached, this.#search)) continue;
+			[best, this.#chosen] = [listed, source];
 		}
-		if (best && !walk) return best;
-		const next = await walked(this.#client, place, this.#count);
-		if (best?.reached && next.reached && !isBefore(best.reached, next.reached, this.#search)) return best;
+		if (best && (wasChosen || this.#isSure())) return best;
+		const end = best && (await endOf(this.#client, place, this.#count));
+		if (best?.reached && end && !isBefore(best.reached, end, this.#search)) return best;
 		this.#chosen = "walk";
-		return next;
+		return undefined;
 	}
 
-	#alternatives(): { sources: readonly Source[]; walk: boolean } {
-		if (this.#chosen === "walk") return { sources: [], walk: true };
-		if (this.#chosen) return { sources: [this.#chosen], walk: false };
-		// What one list holds is never more than all there is.
-		const isSure = this.#sources.some(
-			({ lists, linked }) => !linked && lists.length === 1 && lists[0]?.values.length === 1,
-		);
-		return { sources: this.#sources, walk: !isSure };
+	/** What one list holds is never more than all there is. */
+	#isSure(): boolean {
+		return this.#sources.some(({ lists, linked }) => !linked && lists.length === 1 && lists[0]?.values.length === 1);
 	}
 }
 

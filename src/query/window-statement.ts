@@ -2,9 +2,8 @@ import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { QueryConfig } from "pg";
 import { UNIT_PATHS } from "../event/event.ts";
 import { type StoredRow, storedColumns } from "../storage/stored-row.ts";
-import type { Candidates } from "./candidates.ts";
 import { compiler } from "./compiler.ts";
-import { type Condition, conditionsIn, timestamp, type Window } from "./conditions.ts";
+import { type Condition, conditionsOf, timestamp, type Window, within } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 
@@ -14,6 +13,9 @@ export interface WindowLimits {
 	/** and none after those that have so many bytes together: memory stays bounded whatever the rows hold. */
 	readonly bytes: number;
 }
+
+/** Where to look: at rows in these places of the partition, or at so many from the cursor on. */
+export type Candidates = { readonly places: readonly string[] } | { readonly first: number };
 
 /**
  * What a window's statement selects: `bytes` counts the text of the row's units, without those that are masked. They are not
@@ -33,13 +35,24 @@ export function windowStatement(
 	candidates?: Candidates,
 ): QueryConfig {
 	const direction = search.newestFirst ? "desc" : "asc";
+	const all = compiler.selectFrom("audit.events").selectAll();
+	const inPart = [...within(search, window), ...afterCursor(search, cursor)];
+	const part =
+		candidates === undefined
+			? all.where((eb) => eb.and(inPart))
+			: "first" in candidates
+				? all
+						.where((eb) => eb.and(inPart))
+						.orderBy("occurred_at", direction)
+						.orderBy("id", direction)
+						.limit(candidates.first)
+				: // OFFSET keeps the order wanted out of it: PostgreSQL would go through the primary key to have it without sorting.
+					all.where((eb) => eb.and([sql<SqlBool>`ctid = any(${candidates.places}::tid[])`, ...inPart])).offset(0);
 	const found = compiler
-		.selectFrom("audit.events")
+		.selectFrom(part.as("part"))
 		.selectAll()
 		.select(bytesShown(search.masked).as("bytes"))
-		.where((eb) =>
-			eb.and([...conditionsIn(search, window), ...afterCursor(search, cursor), ...among(search, candidates)]),
-		)
+		.where((eb) => eb.and(conditionsOf(search)))
 		.orderBy("occurred_at", direction)
 		.orderBy("id", direction)
 		.limit(limits.rows);
@@ -55,11 +68,12 @@ export function windowStatement(
 }
 
 /**
- * To be run before, in the same transaction. Most searches are for so little that no other way can be better than an index in its
- * order; and compiling a search, which a server with JIT does to those it thinks dear, takes ten times as long as the search.
+ * To be run before, in the same transaction. A search wants so little at a time that no other way can be better than an index in
+ * its order, whatever PostgreSQL guesses; and compiling a search, which a server with JIT does to those it thinks dear, takes ten
+ * times as long as the search.
  */
 export const PLANS = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-	set_config('jit', 'off', true)`;
+	set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`;
 
 /** Read from the values' headers: nothing is decompressed or fetched for it. */
 function bytesShown(masked: ReadonlySet<string>): RawBuilder<number> {
@@ -71,15 +85,4 @@ export function afterCursor(search: Search, cursor: Cursor | undefined): Conditi
 	if (!cursor) return [];
 	const beyond = sql.raw(search.newestFirst ? "<" : ">");
 	return [sql`(occurred_at, id) ${beyond} (${timestamp(cursor.occurredAt)}, ${cursor.id}::uuid)`];
-}
-
-function among({ newestFirst }: Search, candidates: Candidates | undefined): Condition[] {
-	const { places, reached } = candidates ?? {};
-	const upTo = sql.raw(newestFirst ? ">=" : "<=");
-	return [
-		...(places ? [sql<SqlBool>`ctid = any(${places}::tid[])`] : []),
-		...(reached
-			? [sql<SqlBool>`(occurred_at, id) ${upTo} (${timestamp(reached.occurredAt)}, ${reached.id}::uuid)`]
-			: []),
-	];
 }
