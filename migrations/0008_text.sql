@@ -190,4 +190,8 @@ END $$;
 GRANT EXECUTE ON FUNCTION audit.folded(text), audit.runs_marked(text), audit.words(text), audit.text_words(text, text, text, text),
   audit.text_query(text), audit.text_patterns(text), audit.folding() TO audit_reader;
 
+-- For whom a month with an index of an event's words is written to.
+GRANT EXECUTE ON FUNCTION audit.folded(text), audit.runs_marked(text), audit.words(text), audit.text_words(text, text, text, text)
+  TO audit_writer;
+
 RESET ROLE;

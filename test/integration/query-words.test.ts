@@ -107,6 +107,55 @@ describe("what concerns somebody is found by", () => {
 	});
 });
 
+test("an index can be had of the words, whatever events hold, and answers as the walk does", async () => {
+	const names = (name: string) => Array.from({ length: 32 }, (_, i) => ({ id: `r${i}`, displayName: name }));
+	const hostile = [
+		"東".repeat(341),
+		"x".repeat(1024),
+		"ﷺ".repeat(341),
+		"' \\ : * & | ! ( ) < > \u0001 ".repeat(40),
+		"é*".repeat(300),
+	];
+	const events = hostile.map((name) =>
+		anEvent({
+			tenantId: "initech",
+			actor: { id: "x", displayName: name },
+			description: name,
+			relatedResources: names(name),
+		}),
+	);
+	await path.ingest.accept(events, aWriter(), { atomic: true });
+	const admin = new Client({ connectionString: database.url });
+	await admin.connect();
+	try {
+		const words = "array_to_tsvector(audit.text_words(action, u_actor, u_description, u_resources))";
+		const { rows } = await admin.query<{ leaf: string }>(
+			"SELECT DISTINCT tableoid::regclass::text AS leaf FROM audit.events",
+		);
+		for (const { leaf } of rows) await admin.query(`CREATE INDEX ON ${leaf} USING gin (${words})`);
+		await admin.query("SET enable_seqscan = off");
+		await admin.query("SET enable_indexscan = off");
+		for (const text of ["report*", "東東", "x*", "صلى", "login"]) {
+			const count = async (condition: string) =>
+				(await admin.query<{ n: number }>(`SELECT count(*)::int AS n FROM audit.events WHERE ${condition}`, [text]))
+					.rows[0]?.n;
+			const plan = await admin.query(`EXPLAIN SELECT FROM audit.events WHERE ${words} @@ audit.text_query('${text}')`);
+			expect(JSON.stringify(plan.rows)).toContain("Bitmap Index Scan");
+			const found = await count(`${words} @@ audit.text_query($1)`);
+			expect(found).toBeGreaterThan(0);
+			// Nothing that an index could be of.
+			expect(await count(`(${words} || ''::tsvector) @@ audit.text_query($1)`)).toBe(found);
+		}
+		// Late events go into a month that has it, too.
+		const late = await path.ingest.accept([anEvent({ tenantId: "initech", description: "late" })], aWriter(), {
+			atomic: true,
+		});
+		expect(late.map(({ ok }) => ok)).toEqual([true]);
+	} finally {
+		await admin.end();
+	}
+});
+
 test("an event whose actor is gone is by nobody who is left out", async () => {
 	await path.ingest.accept([anEvent({ source: "erased", tenantId: "globex", actor: jane })], aWriter(), {
 		atomic: true,
