@@ -120,7 +120,7 @@ test("an index can be had of the words, whatever events hold, and answers as the
 		anEvent({
 			tenantId: "initech",
 			actor: { id: "x", displayName: name },
-			description: name,
+			description: name.repeat(3),
 			relatedResources: names(name),
 		}),
 	);
