@@ -45,10 +45,13 @@ error. docs/cli.md names the columns of CSV.`,
 			"auditlog query --tenant globex --action 'user.*' --outcome denied failure",
 		],
 		[
-			"all about one invoice, into a file; memory does not grow with it",
-			"auditlog query --tenant globex --resource invoice:4711 --limit 100000 -o ndjson > invoice.ndjson",
+			"everything that somebody had a part in, into a file; memory does not grow with it",
+			"auditlog query --tenant globex --touching user-123 --limit 100000 -o ndjson > user-123.ndjson",
 		],
-		["for a spreadsheet, oldest first", "auditlog query --tenant globex --order oldest -o csv > events.csv"],
+		[
+			"by words of descriptions and names, for a spreadsheet, but not what was done to files",
+			"auditlog query --tenant globex --text 'report export*' --not-action 'file.*' -o csv > reports.csv",
+		],
 	);
 }
 

@@ -1,7 +1,7 @@
 import type { Micros, UnitPath } from "../event/event.ts";
 import { isUuid } from "../event/identity.ts";
 import { LIMITS } from "../event/limits.ts";
-import { faultOfId } from "../event/text.ts";
+import { faultOfId, faultOfText } from "../event/text.ts";
 import type { QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import { Outcome, Severity } from "../gen/audit/v1/event_pb.ts";
 
@@ -25,26 +25,36 @@ export interface FilterValues {
 	uuids: readonly string[];
 	/** The column is any of these, or begins with one of those that end in `*`. */
 	names: readonly string[];
+	/** It is not so. A column that is empty is none of them. */
+	notTexts: readonly string[];
+	notNames: readonly string[];
+	/** The actor, or one whom the actor acted for, has one of these ids. */
+	actors: readonly string[];
+	/** One of those, or the primary or a related resource, has one of these ids. */
+	touching: readonly string[];
 	/** The primary or a related resource has this; the one that has the type has the id, too. */
 	resource: string;
+	/** All of this text's words are in the event's texts. */
+	words: string;
 	/** The events that tell of reads are not left out. */
 	reads: true;
 }
 
+/** The kinds that are not about one column. */
+type Composite = "resource" | "actors" | "touching" | "words" | "reads";
+
 interface FilterOf<Kind extends keyof FilterValues> {
 	readonly kind: Kind;
-	/** Where the column comes from: whoever may not see that unit may not search by it. The header is the entry's own. */
-	readonly unit: UnitPath | "header";
+	/** What it looks into: whoever may not see one of these may not search by it. Empty: the header, which all may see. */
+	readonly units: readonly UnitPath[];
 	/** What is wrong with a value, or one of a list; never the value itself. Left out where any will do. */
 	fault?(value: string | number): string | undefined;
 	/** The option of `auditlog query`, and what it says of itself. Times and enums have their forms added. */
 	readonly option: string;
 	readonly help: string;
 }
-export type Filter =
-	| FilterOf<"resource">
-	| FilterOf<"reads">
-	| (FilterOf<Exclude<keyof FilterValues, "resource" | "reads">> & { readonly column: string });
+export type ColumnFilter = FilterOf<Exclude<keyof FilterValues, Composite>> & { readonly column: string };
+export type Filter = FilterOf<Composite> | ColumnFilter;
 
 /**
  * Every filter there is, in the order of `auditlog query --help`: checks, SQL, the binding of page tokens and the options
@@ -54,21 +64,21 @@ export type Filter =
 export const FILTERS = {
 	occurredAfter: {
 		kind: "from",
-		unit: "header",
+		units: [],
 		column: "occurred_at",
 		option: "--since <time>",
 		help: "at or after this time",
 	},
 	occurredBefore: {
 		kind: "before",
-		unit: "header",
+		units: [],
 		column: "occurred_at",
 		option: "--until <time>",
 		help: "before this time",
 	},
 	actorIds: {
 		kind: "texts",
-		unit: "actor",
+		units: ["actor"],
 		column: "actor_id",
 		fault: faultOfStoredId,
 		option: "--actor <id...>",
@@ -76,7 +86,7 @@ export const FILTERS = {
 	},
 	actorEmails: {
 		kind: "texts",
-		unit: "actor",
+		units: ["actor"],
 		column: "actor_email",
 		fault: faultOfStoredEmail,
 		option: "--actor-email <address...>",
@@ -86,14 +96,14 @@ export const FILTERS = {
 	// may numbers that this version has no name for.
 	actorTypes: {
 		kind: "numbers",
-		unit: "actor",
+		units: ["actor"],
 		column: "actor_type",
 		option: "--actor-type <word...>",
 		help: "by any of these types of actor",
 	},
 	actions: {
 		kind: "names",
-		unit: "header",
+		units: [],
 		column: "action",
 		fault: faultOfAction,
 		option: "--action <name...>",
@@ -101,14 +111,14 @@ export const FILTERS = {
 	},
 	categories: {
 		kind: "numbers",
-		unit: "facts",
+		units: ["facts"],
 		column: "category",
 		option: "--category <word...>",
 		help: "of any of these",
 	},
 	severities: {
 		kind: "numbers",
-		unit: "facts",
+		units: ["facts"],
 		column: "severity",
 		fault: neverStored(Severity.UNSPECIFIED),
 		option: "--severity <word...>",
@@ -116,7 +126,7 @@ export const FILTERS = {
 	},
 	outcomes: {
 		kind: "numbers",
-		unit: "facts",
+		units: ["facts"],
 		column: "outcome",
 		fault: neverStored(Outcome.UNSPECIFIED),
 		option: "--outcome <word...>",
@@ -124,7 +134,7 @@ export const FILTERS = {
 	},
 	sources: {
 		kind: "texts",
-		unit: "facts",
+		units: ["facts"],
 		column: "source",
 		fault: faultOfStoredId,
 		option: "--source <name...>",
@@ -132,21 +142,21 @@ export const FILTERS = {
 	},
 	resourceId: {
 		kind: "resource",
-		unit: "resources",
+		units: ["resources"],
 		fault: faultOfStoredId,
 		option: "--resource-id <id>",
 		help: "concerning a resource with this id, of whatever type",
 	},
 	resourceType: {
 		kind: "resource",
-		unit: "resources",
+		units: ["resources"],
 		fault: faultOfStoredId,
 		option: "--resource-type <type>",
 		help: "concerning a resource of this type",
 	},
 	requestId: {
 		kind: "text",
-		unit: "context",
+		units: ["context"],
 		column: "request_id",
 		fault: faultOfStoredId,
 		option: "--request-id <id>",
@@ -154,7 +164,7 @@ export const FILTERS = {
 	},
 	traceId: {
 		kind: "text",
-		unit: "context",
+		units: ["context"],
 		column: "trace_id",
 		fault: faultOfStoredId,
 		option: "--trace-id <id>",
@@ -162,7 +172,7 @@ export const FILTERS = {
 	},
 	ids: {
 		kind: "uuids",
-		unit: "header",
+		units: [],
 		column: "id",
 		fault: faultOfUuid,
 		option: "--id <uuid...>",
@@ -170,21 +180,58 @@ export const FILTERS = {
 	},
 	recordedAfter: {
 		kind: "from",
-		unit: "header",
+		units: [],
 		column: "recorded_at",
 		option: "--recorded-since <time>",
 		help: "that reached the service at or after this time",
 	},
 	recordedBefore: {
 		kind: "before",
-		unit: "header",
+		units: [],
 		column: "recorded_at",
 		option: "--recorded-until <time>",
 		help: "that reached the service before this time",
 	},
+	notActions: {
+		kind: "notNames",
+		units: [],
+		column: "action",
+		fault: faultOfAction,
+		option: "--not-action <name...>",
+		help: "none of these actions; 'user.*' for all that begin so",
+	},
+	notActorIds: {
+		kind: "notTexts",
+		units: ["actor"],
+		column: "actor_id",
+		fault: faultOfStoredId,
+		option: "--not-actor <id...>",
+		help: "by none of these actors",
+	},
+	actorOrOnBehalfOfIds: {
+		kind: "actors",
+		units: ["actor"],
+		fault: faultOfStoredId,
+		option: "--by-or-for <id...>",
+		help: "by any of these, or by somebody who acted for them",
+	},
+	touchingIds: {
+		kind: "touching",
+		units: ["actor", "resources"],
+		fault: faultOfStoredId,
+		option: "--touching <id...>",
+		help: "in which any of these had a part: as actor, as one acted for, as any resource",
+	},
+	text: {
+		kind: "words",
+		units: ["actor", "description", "resources"],
+		fault: faultOfWords,
+		option: "--text <words>",
+		help: "with all of these words in action, description and display names; 'log*' for words that begin so",
+	},
 	includeReads: {
 		kind: "reads",
-		unit: "header",
+		units: [],
 		option: "--include-reads",
 		help: "also who read this log (audit.read, audit.read.summary), which is left out otherwise",
 	},
@@ -207,6 +254,18 @@ function faultOfStoredEmail(value: string): string | undefined {
 function faultOfAction(action: string): string | undefined {
 	if (/^([a-z0-9._-]{1,127}|[a-z0-9._-]{0,127}\*)$/.test(action)) return undefined;
 	return "must be 1 to 127 of a-z 0-9 . _ -, or the beginning of such a name followed by *";
+}
+
+const WORDS = { bytes: 256, most: 16 } as const;
+
+/** What a word is, is said in `audit.folded`; here they are counted alone. */
+function faultOfWords(text: string): string | undefined {
+	const fault = faultOfText(text, WORDS.bytes);
+	if (fault) return fault;
+	const runs = text.normalize("NFKD").match(/[\p{L}\p{N}\p{M}]+/gu) ?? [];
+	const words = runs.filter((run) => /[\p{L}\p{N}]/u.test(run)).length;
+	if (words === 0) return "must have a word: letters or digits";
+	return words > WORDS.most ? `must not have more than ${WORDS.most} words` : undefined;
 }
 
 function faultOfUuid(id: string): string | undefined {

@@ -21,6 +21,8 @@ export interface Search extends Filters {
 
 const PAGE_SIZE = { fallback: 50, most: 1_000 } as const;
 const LIST_ITEMS = 100;
+/** They are told of in an `audit.read`, which is an event like any other: three quarters of what that may have. */
+const FILTERS_BYTES = 192 * 1024;
 const KNOWN_ORDERS: ReadonlySet<number> = new Set(Object.values(Order));
 
 /**
@@ -39,6 +41,7 @@ export function parseSearch(request: QueryRequest, tenantId: TenantId, masked: R
 	const filters = Object.fromEntries(checked.filter(([, value]) => value !== undefined)) as Filters;
 	refuseReversed(filters, "occurredAfter", "occurredBefore", refuse);
 	refuseReversed(filters, "recordedAfter", "recordedBefore", refuse);
+	refuseTooMuch(request, refuse);
 	if (request.pageSize < 0) refuse("page_size", "must not be negative");
 	if (!KNOWN_ORDERS.has(request.order)) refuse("order", "must be ORDER_NEWEST_FIRST or ORDER_OLDEST_FIRST");
 
@@ -53,9 +56,10 @@ export function parseSearch(request: QueryRequest, tenantId: TenantId, masked: R
  * events there are with a value would tell the value.
  */
 function refuseMasked(request: QueryRequest, masked: ReadonlySet<string>): void {
-	const violations = FILTER_NAMES.filter((name) => isGiven(request[name]) && masked.has(FILTERS[name].unit)).map(
-		(name) => ({ field: fieldOf(name), message: `searches ${FILTERS[name].unit}, which is masked for this key` }),
-	);
+	const violations = FILTER_NAMES.filter((name) => isGiven(request[name])).flatMap((name) => {
+		const hidden = FILTERS[name].units.filter((unit) => masked.has(unit)).join(" and ");
+		return hidden ? [{ field: fieldOf(name), message: `searches ${hidden}, which is masked for this key` }] : [];
+	});
 	if (violations.length === 0) return;
 	const fields = violations.map(({ field }) => field).join(", ");
 	throw new AuditError("permission_denied", `this key may not search by what is masked for it: ${fields}`, {
@@ -135,6 +139,20 @@ function refuseReversed(filters: Filters, after: Bound, before: Bound, refuse: R
 	const [from, to] = [filters[after], filters[before]];
 	if (from === undefined || to === undefined || to >= from) return;
 	refuse(fieldOf(before), `must not be earlier than ${fieldOf(after)}`);
+}
+
+/** Told of the longest one: making that shorter helps. */
+function refuseTooMuch(request: QueryRequest, refuse: Refuse): void {
+	const sizes = FILTER_NAMES.map((name) => {
+		const list: unknown = request[name];
+		// One that is longer is refused as it is.
+		const counts = Array.isArray(list) && list.length <= LIST_ITEMS;
+		return { name, bytes: counts ? Buffer.byteLength(JSON.stringify(list)) : 0 };
+	});
+	if (sizes.reduce((sum, { bytes }) => sum + bytes, 0) <= FILTERS_BYTES) return;
+	const [longest] = sizes.sort((a, b) => b.bytes - a.bytes);
+	if (longest)
+		refuse(fieldOf(longest.name), `must be shorter: all filters together have ${FILTERS_BYTES} bytes at most`);
 }
 
 function fieldOf(name: FilterName): string {

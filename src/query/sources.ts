@@ -62,7 +62,16 @@ export async function shapesIn(client: PoolClient, search: Search, window: Windo
 
 /** Of each filter for which there is one; none: the events have to be gone through. */
 export function sourcesOf(search: Search, shapes: readonly string[] | undefined): Source[] {
-	const { actorIds, actorEmails, resourceId, requestId, traceId, outcomes, severities } = search;
+	const {
+		actorIds,
+		actorOrOnBehalfOfIds: eitherIds,
+		touchingIds,
+		actorEmails,
+		resourceId,
+		requestId,
+		traceId,
+	} = search;
+	const { outcomes, severities } = search;
 	const sources: (Source | false | undefined)[] = [
 		requestId !== undefined && { lists: [], hashed: { column: "request_id", value: requestId } },
 		traceId !== undefined && { lists: [], hashed: { column: "trace_id", value: traceId } },
@@ -71,6 +80,17 @@ export function sourcesOf(search: Search, shapes: readonly string[] | undefined)
 			linked: { actors: [], resources: [resourceId] },
 		},
 		actorIds && { lists: [{ column: "actor_id", type: "text", values: actorIds }] },
+		eitherIds && {
+			lists: [{ column: "actor_id", type: "text", values: eitherIds }],
+			linked: { actors: eitherIds, resources: [] },
+		},
+		touchingIds && {
+			lists: [
+				{ column: "actor_id", type: "text", values: touchingIds },
+				{ column: "resource_id", type: "text", values: touchingIds },
+			],
+			linked: { actors: touchingIds, resources: touchingIds },
+		},
 		actorEmails && {
 			lists: [{ column: "actor_email", type: "text", values: actorEmails, guard: sql`actor_email IS NOT NULL` }],
 		},

@@ -57,24 +57,37 @@ const clientWith = async (masked: readonly MaskableUnit[], tenants: readonly str
 type Filters = MessageInitShape<typeof QueryRequestSchema>;
 
 /** The units the filters are of, in the contract's words once more; a value that finds the event; and one that nothing has. */
-const FILTERS: Record<FilterName, { unit?: MaskableUnit; finds: Filters; misses: Filters }> = {
+const FILTERS: Record<FilterName, { units?: readonly MaskableUnit[]; finds: Filters; misses: Filters }> = {
 	occurredAfter: { finds: { occurredAfter: seconds(1) }, misses: { occurredAfter: seconds(9e9) } },
 	occurredBefore: { finds: { occurredBefore: seconds(9e9) }, misses: { occurredBefore: seconds(1) } },
-	actorIds: { unit: "actor", finds: { actorIds: ["jane"] }, misses: { actorIds: ["nobody"] } },
-	actorEmails: { unit: "actor", finds: { actorEmails: ["jane@example.com"] }, misses: { actorEmails: ["x"] } },
-	actorTypes: { unit: "actor", finds: { actorTypes: [1] }, misses: { actorTypes: [0] } },
+	actorIds: { units: ["actor"], finds: { actorIds: ["jane"] }, misses: { actorIds: ["nobody"] } },
+	actorEmails: { units: ["actor"], finds: { actorEmails: ["jane@example.com"] }, misses: { actorEmails: ["x"] } },
+	actorTypes: { units: ["actor"], finds: { actorTypes: [1] }, misses: { actorTypes: [0] } },
 	actions: { finds: { actions: ["user.*"] }, misses: { actions: ["x"] } },
 	categories: { finds: { categories: [1] }, misses: { categories: [2] } },
 	severities: { finds: { severities: [2] }, misses: { severities: [3] } },
 	outcomes: { finds: { outcomes: [1] }, misses: { outcomes: [2] } },
 	sources: { finds: { sources: ["api"] }, misses: { sources: ["x"] } },
-	resourceId: { unit: "resources", finds: { resourceId: "f1" }, misses: { resourceId: "x" } },
-	resourceType: { unit: "resources", finds: { resourceType: "file" }, misses: { resourceType: "x" } },
-	requestId: { unit: "context", finds: { requestId: "r-1" }, misses: { requestId: "x" } },
-	traceId: { unit: "context", finds: { traceId: "t-1" }, misses: { traceId: "x" } },
+	resourceId: { units: ["resources"], finds: { resourceId: "f1" }, misses: { resourceId: "x" } },
+	resourceType: { units: ["resources"], finds: { resourceType: "file" }, misses: { resourceType: "x" } },
+	requestId: { units: ["context"], finds: { requestId: "r-1" }, misses: { requestId: "x" } },
+	traceId: { units: ["context"], finds: { traceId: "t-1" }, misses: { traceId: "x" } },
 	ids: { finds: {}, misses: { ids: ["00000000-0000-4000-8000-000000000000"] } },
 	recordedAfter: { finds: { recordedAfter: seconds(1) }, misses: { recordedAfter: seconds(9e9) } },
 	recordedBefore: { finds: { recordedBefore: seconds(9e9) }, misses: { recordedBefore: seconds(1) } },
+	notActions: { finds: { notActions: ["x"] }, misses: { notActions: ["user.*", "audit.*"] } },
+	notActorIds: {
+		units: ["actor"],
+		finds: { notActorIds: ["auditlog"] },
+		misses: { notActorIds: ["jane", "auditlog"] },
+	},
+	actorOrOnBehalfOfIds: {
+		units: ["actor"],
+		finds: { actorOrOnBehalfOfIds: ["jane"] },
+		misses: { actorOrOnBehalfOfIds: ["nobody"] },
+	},
+	touchingIds: { units: ["actor", "resources"], finds: { touchingIds: ["f1"] }, misses: { touchingIds: ["x"] } },
+	text: { units: ["actor", "description", "resources"], finds: { text: "user" }, misses: { text: "nothing" } },
 	includeReads: { finds: { includeReads: true }, misses: {} },
 };
 const NAMES = Object.keys(FILTERS) as FilterName[];
@@ -96,8 +109,8 @@ async function refusal(client: AuditClient, filters: Filters, tenantId = "acme")
 }
 
 describe.each(MASKABLE_UNITS)("a key for which %s is masked", (unit) => {
-	const own = NAMES.filter((name) => FILTERS[name].unit === unit);
-	const others = NAMES.filter((name) => FILTERS[name].unit !== unit);
+	const own = NAMES.filter((name) => FILTERS[name].units?.includes(unit));
+	const others = NAMES.filter((name) => !FILTERS[name].units?.includes(unit));
 
 	test("searches by everything else, and finds what anybody finds", async () => {
 		const client = await clientWith([unit]);
@@ -126,11 +139,16 @@ describe.each(MASKABLE_UNITS)("a key for which %s is masked", (unit) => {
 
 test("an auditor may search by none of them; all that are given are named, at every door", async () => {
 	const key = await service.createKey("auditor", ["acme"]);
-	const given = NAMES.filter((name) => FILTERS[name].unit);
+	const given = NAMES.filter((name) => FILTERS[name].units);
 	const filters = Object.assign({}, ...given.map((name) => FILTERS[name].finds)) as Filters;
 	const auditor = createAuditClient({ url: service.httpUrl, key });
 	const refused = await refusal(auditor, { ...filters, actions: ["user.*"], sources: ["api"] });
-	expect(refused?.violations.map(({ field }) => field)).toEqual(given.map(fieldOf));
+	expect(refused?.violations).toEqual(
+		given.map((name) => ({
+			field: fieldOf(name),
+			message: `searches ${FILTERS[name].units?.join(" and ")}, which is masked for this key`,
+		})),
+	);
 	// Nor is anything said of values that could not be searched for.
 	expect((await refusal(auditor, { actorIds: ["\0"], pageSize: -1 }))?.reason).toBe("UNIT_MASKED");
 

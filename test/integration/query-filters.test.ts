@@ -74,7 +74,8 @@ type EventInit = MessageInitShape<typeof EventSchema>;
 function eventsOf(seed: number): EventInit[] {
 	const text = fc.constantFrom(...TEXTS);
 	const maybe = fc.constantFrom("", ...TEXTS);
-	const resource = fc.record({ id: text, type: fc.constantFrom("", "file", "folder", 'q"t') });
+	const name = fc.constantFrom("", "", ...TEXTS, "axb\n100", "東京都 Straße");
+	const resource = fc.record({ id: text, type: fc.constantFrom("", "file", "folder", 'q"t'), displayName: name });
 	// Ahead of the service's clock, now, and in months that are weeks and years away.
 	const hours = fc.constantFrom(-23n, 0n, 0n, 24n * 30n, 24n * 60n, 24n * 400n);
 	const events = fc.record({
@@ -82,11 +83,13 @@ function eventsOf(seed: number): EventInit[] {
 		action: fc.constantFrom(...ACTIONS),
 		actor: fc.record({
 			id: text,
-			displayName: text,
+			displayName: name,
 			email: fc.constantFrom(...EMAILS),
 			type: fc.constantFrom(0, 1, 3, 77),
 		}),
-		onBehalfOf: fc.array(fc.record({ id: text, email: fc.constantFrom(...EMAILS) }), { maxLength: 1 }),
+		onBehalfOf: fc.array(fc.record({ id: text, displayName: name, email: fc.constantFrom(...EMAILS) }), {
+			maxLength: 1,
+		}),
 		source: fc.constantFrom("", "api", "sl%k", "slack"),
 		category: fc.constantFrom(0, 1, 2, 4711),
 		severity: fc.constantFrom(0, 2, 3, 99),
@@ -94,7 +97,7 @@ function eventsOf(seed: number): EventInit[] {
 		primaryResource: fc.option(resource, { nil: undefined }),
 		relatedResources: fc.array(resource, { maxLength: 3 }),
 		context: fc.option(fc.record({ requestId: maybe, traceId: maybe, sessionId: maybe }), { nil: undefined }),
-		description: fc.constantFrom("", '"related_resources":'),
+		description: fc.constantFrom("", '"related_resources":', '"on_behalf_of":', "É\nxenon", "log of 東"),
 		id: fc.option(fc.constantFrom(...USED_OFTEN), { nil: undefined, freq: 6 }),
 	});
 	return fc.sample(events, { seed, numRuns: 50 }).map(({ occurredAt, id, context, primaryResource, ...event }, i) => {

@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { type Micros } from "../../src/event/event.ts";
 import { rfc3339, timestampOf } from "../../src/event/time.ts";
 import { type QueryRequest, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
-import type { Event, ResourceRef } from "../../src/gen/audit/v1/event_pb.ts";
+import type { Actor, Event, ResourceRef } from "../../src/gen/audit/v1/event_pb.ts";
+import { hasWords } from "./words-oracle.ts";
 
 /**
  * What every filter means, in plain JavaScript over what was written: the contract's words once more, for tests to compare
@@ -88,8 +89,7 @@ export const MEANINGS: Record<string, Meaning> = {
 	},
 	actions: {
 		option: "--action",
-		matches: ({ event: { action } }, wanted: string[]) =>
-			wanted.some((name) => (name.endsWith("*") ? action.startsWith(name.slice(0, -1)) : action === name)),
+		matches: isNamed,
 		values: () => some([...ACTIONS, "user.*", "user*", "user_*", "user-*", "u*", "*", "a*", "absent"]),
 	},
 	categories: {
@@ -106,6 +106,41 @@ export const MEANINGS: Record<string, Meaning> = {
 		option: "--outcome",
 		matches: ({ event }, wanted: number[]) => wanted.includes(event.outcome || 1),
 		values: () => some([1, 3, -5, 4]),
+	},
+	not_actions: {
+		option: "--not-action",
+		matches: (written, wanted: string[]) => !isNamed(written, wanted),
+		values: () => some([...ACTIONS, "user.*", "user_*", "u*", "*", "absent"]),
+	},
+	not_actor_ids: {
+		option: "--not-actor",
+		matches: ({ event }, ids: string[]) => event.actor === undefined || !ids.includes(event.actor.id),
+		values: () => some([...TEXTS, "%"]),
+	},
+	actor_or_on_behalf_of_ids: {
+		option: "--by-or-for",
+		matches: ({ event }, ids: string[]) => actorsOf(event).some(({ id }) => ids.includes(id)),
+		values: () => some([...TEXTS, "%", "_"]),
+	},
+	touching_ids: {
+		option: "--touching",
+		matches: ({ event }, ids: string[]) =>
+			[...actorsOf(event), ...resourcesOf(event)].some(({ id }) => ids.includes(id)),
+		values: () => some([...TEXTS, "%", "_"]),
+	},
+	text: {
+		option: "--text",
+		matches: ({ event }, text: string) => hasWords(textOf(event), text),
+		values: () =>
+			fc
+				.uniqueArray(
+					fc.constantFrom("u1", "A", "b", "100", "axb", "é", "e", "user", "LOGIN", "log*", "x*", "東", "東京", "x"),
+					{
+						minLength: 1,
+						maxLength: 3,
+					},
+				)
+				.map((words) => words.join(" . ")),
 	},
 	sources: {
 		option: "--source",
@@ -237,6 +272,20 @@ function near(times: readonly bigint[]): fc.Arbitrary<bigint> {
 		{ weight: 9, arbitrary: fc.tuple(time, fc.bigInt(-1n, 1n)).map(([at, by]) => at + by) },
 		{ weight: 1, arbitrary: far },
 	);
+}
+
+function isNamed({ event: { action } }: Written, wanted: string[]): boolean {
+	return wanted.some((name) => (name.endsWith("*") ? action.startsWith(name.slice(0, -1)) : action === name));
+}
+
+function actorsOf(event: Event): Actor[] {
+	return [...(event.actor ? [event.actor] : []), ...event.onBehalfOf];
+}
+
+/** What the words of an event are in. */
+function textOf(event: Event): string {
+	const names = [...actorsOf(event), ...resourcesOf(event)].map(({ displayName }) => displayName);
+	return [event.action, event.description, ...names].join(" ");
 }
 
 function resourcesOf(event: Event): ResourceRef[] {

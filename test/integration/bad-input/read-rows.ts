@@ -203,6 +203,44 @@ export const READS: readonly RequestRow[] = [
 			expected: { code: "ok", json: { events: [] } },
 		}),
 	),
+	...["%", "jan_", "\\", "' OR '1'='1", "jane'; DROP TABLE audit.events; --", '"x"]'].map(
+		(id): RequestRow => ({
+			row: 96,
+			what: `what touches ${id}, an id like any other`,
+			doors: { ...search({ touching_ids: [id] }), ...inProtobuf({ actor_or_on_behalf_of_ids: [id] }) },
+			expected: { code: "ok", json: { events: [] } },
+		}),
+	),
+	...["s3cret' | 'x", "s3cret & !x", "s3cret:*", "s3cret <-> bad", "s3cret\\", "(s3cret", "'s3cret", "s3cret%_"].map(
+		(text): RequestRow => ({
+			row: 96,
+			what: `the words ${text}, in which signs mean nothing`,
+			doors: { ...search({ text }), ...inProtobuf({ text }) },
+			expected: { code: "ok", json: { events: [] } },
+		}),
+	),
+	...Object.entries({ "no word": "!?* \u0301", "17 words": "s3cret ".repeat(17), "257 bytes": "x".repeat(257) }).map(
+		([what, text]): RequestRow => ({
+			row: 96,
+			what: `words: ${what}`,
+			doors: { ...search({ text }), ...inProtobuf({ text }) },
+			expected: invalid("text"),
+		}),
+	),
+	{
+		row: 95,
+		what: "lists that are too long together",
+		doors: search(
+			Object.fromEntries(
+				["actor_ids", "not_actor_ids", "touching_ids", "sources"].map((name) => [
+					name,
+					Array.from({ length: 100 }, (_, i) => `${'"'.repeat(250)}${i}`),
+				]),
+			),
+			{ rest: false },
+		),
+		expected: { ...invalid("actor_ids"), says: /must be shorter/ },
+	},
 	{
 		row: 96,
 		what: "the prefix bad_input*, in which _ is a _",

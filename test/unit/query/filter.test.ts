@@ -108,6 +108,24 @@ describe("a search", () => {
 	});
 });
 
+describe("words", () => {
+	const words = (text: string) => violations({ text });
+
+	test("are 1 to 16, of letters or digits, in 256 bytes", () => {
+		const sixteen = Array.from({ length: 16 }, (_, i) => `w${i}`).join(" - ");
+		for (const good of ["a", "7", "登録", "user.login*", "ｆ", "कि", sixteen, "é".repeat(128)]) {
+			expect([good, words(good)]).toEqual([good, {}]);
+		}
+		for (const none of [" ", "*", "!?", "😀", "\u0301", "_%"]) {
+			expect([none, words(none)]).toEqual([none, { text: "must have a word: letters or digits" }]);
+		}
+		expect(words(`${sixteen} w16`)).toEqual({ text: "must not have more than 16 words" });
+		expect(words(`${"é".repeat(128)}x`)).toEqual({ text: "must not be longer than 256 bytes" });
+		expect(words("a\0b")).toEqual({ text: "must not contain U+0000" });
+		expect(words("a\ud800")).toEqual({ text: "must be well-formed Unicode (it has a lone surrogate)" });
+	});
+});
+
 describe("a bad search", () => {
 	test("is refused with all that is wrong with it at once", () => {
 		const found = violations({
@@ -128,6 +146,11 @@ describe("a bad search", () => {
 			requestId: "r".repeat(257),
 			traceId: "\u007f",
 			ids: ["019A3B2C-1D2E-7F40-8A5B-6C7D8E9F0A1B", "019a3b2c1d2e7f408a5b6c7d8e9f0a1b", ""],
+			notActions: ["user.*", "User.*"],
+			notActorIds: [""],
+			actorOrOnBehalfOfIds: ["ok", "\u0007"],
+			touchingIds: ["x".repeat(257)],
+			text: "...",
 		});
 		expect(Object.keys(found).sort()).toEqual([
 			"actions[1]",
@@ -135,8 +158,11 @@ describe("a bad search", () => {
 			"actor_emails[1]",
 			"actor_emails[2]",
 			"actor_ids[1]",
+			"actor_or_on_behalf_of_ids[1]",
 			"ids[1]",
 			"ids[2]",
+			"not_actions[1]",
+			"not_actor_ids[0]",
 			"occurred_after",
 			"occurred_before",
 			"order",
@@ -150,6 +176,8 @@ describe("a bad search", () => {
 			"severities[0]",
 			"sources[0]",
 			"sources[1]",
+			"text",
+			"touching_ids[0]",
 			"trace_id",
 		]);
 	});
@@ -169,6 +197,23 @@ describe("a bad search", () => {
 		expect(violations({ actorIds: ids })).toEqual({ actor_ids: "must not have more than 100 items" });
 		expect(violations({ actions: Array.from({ length: 5000 }, () => "BAD") })).toEqual({
 			actions: "must not have more than 100 items",
+		});
+	});
+
+	test("has no more in all its lists than the record of it can hold; the longest is named", () => {
+		const ids = (n: number) => Array.from({ length: n }, (_, i) => `${"x".repeat(250)}${i}`);
+		expect(violations({ actorIds: ids(100), touchingIds: ids(100), notActorIds: ids(100) })).toEqual({});
+		const all = { actorIds: ids(100), touchingIds: ids(100), notActorIds: ids(99), sources: ids(100) };
+		expect(
+			violations({
+				...all,
+				actorOrOnBehalfOfIds: ids(100),
+				actorEmails: ids(100),
+			}),
+		).toEqual({});
+		const hostile = ids(100).map((id) => id.replaceAll("x", '"'));
+		expect(violations({ ...all, actorOrOnBehalfOfIds: hostile, actorEmails: hostile })).toEqual({
+			actor_emails: "must be shorter: all filters together have 196608 bytes at most",
 		});
 	});
 
@@ -209,6 +254,11 @@ test("whatever the annotations of the contract refuse is refused, under the same
 		requestId: text,
 		traceId: text,
 		ids: fc.array(fc.oneof(text, fc.uuid()), { maxLength: 3 }),
+		notActions: fc.array(text, { maxLength: 4 }),
+		notActorIds: fc.oneof(fc.array(text, { maxLength: 3 }), fc.constant(Array.from({ length: 101 }, () => "u"))),
+		actorOrOnBehalfOfIds: fc.array(text, { maxLength: 101 }),
+		touchingIds: fc.array(text, { maxLength: 101 }),
+		text,
 	});
 	fc.assert(
 		fc.property(requests, (init) => {

@@ -53,6 +53,11 @@ const FILTERS: Filters = {
 	traceId: "t1",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1b"],
 	includeReads: true,
+	notActions: ["user.logout"],
+	notActorIds: ["c"],
+	actorOrOnBehalfOfIds: ["d", "e"],
+	touchingIds: ["f"],
+	text: "two words",
 	order: Order.OLDEST_FIRST,
 };
 /** For each field a token is bound to, another value. */
@@ -75,6 +80,11 @@ const CHANGES: Filters = {
 	traceId: "t2",
 	ids: ["019a3b2c-1d2e-7f40-8a5b-6c7d8e9f0a1c"],
 	includeReads: false,
+	notActions: ["user.*"],
+	notActorIds: ["b"],
+	actorOrOnBehalfOfIds: ["d"],
+	touchingIds: ["g"],
+	text: "two word",
 	order: Order.NEWEST_FIRST,
 };
 
@@ -129,7 +139,12 @@ describe("a page token", () => {
 		expect(opens(request, searchOf({ traceId: "x" }))).toBe("refused");
 		const occurred = issuePageToken(key, searchOf({ occurredAfter: { seconds: 1n, nanos: 0 } }), cursor, now);
 		expect(opens(occurred, searchOf({ recordedAfter: { seconds: 1n, nanos: 0 } }))).toBe("refused");
+		for (const other of ["notActorIds", "actorOrOnBehalfOfIds", "touchingIds"] as const) {
+			expect(opens(actor, searchOf({ [other]: ["x"] }))).toBe("refused");
+		}
+		expect(opens(request, searchOf({ text: "x" }))).toBe("refused");
 		const exact = issuePageToken(key, searchOf({ actions: ["user"] }), cursor, now);
+		expect(opens(exact, searchOf({ notActions: ["user"] }))).toBe("refused");
 		expect(opens(exact, searchOf({ actions: ["user*"] }))).toBe("refused");
 	});
 
@@ -142,8 +157,9 @@ describe("a page token", () => {
 
 	test("is the same in every release, or those under way would end with the next one", () => {
 		const fixed = createSecretKey(Buffer.alloc(32, 7));
-		// A filter that came later is not in it where it is not given.
-		const { includeReads: _later, ...filters } = FILTERS;
+		// Filters that came later are not in it where they are not given.
+		const later = ["includeReads", "notActions", "notActorIds", "actorOrOnBehalfOfIds", "touchingIds", "text"];
+		const filters = Object.fromEntries(Object.entries(FILTERS).filter(([name]) => !later.includes(name))) as Filters;
 		expect(issuePageToken(fixed, searchOf(filters), cursor, now)).toBe(
 			"AQAGYIsBYRJAAZo7LB0uf0CKW2x9jp8KGwAAAaH2QLwAsdqBw7s7cw-s0EZ_zFFOBbtJzLH5m9UGvD9cIkuaGTg",
 		);

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file audit/v1/audit_service.proto.
  */
 export const file_audit_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIoEHCgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyEjIKDnJlY29yZGVkX2FmdGVyGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9yZWNvcmRlZF9iZWZvcmUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KDGFjdG9yX2VtYWlscxgRIAMoCUIIukgFkgECEGQSMgoLYWN0b3JfdHlwZXMYEiADKA4yEy5hdWRpdC52MS5BY3RvclR5cGVCCLpIBZIBAhBkEhwKCnJlcXVlc3RfaWQYEyABKAlCCLpIBXIDKIACEhoKCHRyYWNlX2lkGBQgASgJQgi6SAVyAyiAAhIcCgNpZHMYFSADKAlCD7pIDJIBCRBkIgVyA7ABARIVCg1pbmNsdWRlX3JlYWRzGBYgASgIIkkKDVF1ZXJ5UmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8uYXVkaXQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo8BCg9HZXRFdmVudFJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhQKAmlkGAIgASgJQgi6SAVyA7ABARIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiMgoQR2V0RXZlbnRSZXNwb25zZRIeCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Km0KDkJhdGNoV3JpdGVNb2RlEiAKHEJBVENIX1dSSVRFX01PREVfVU5TUEVDSUZJRUQQABIcChhCQVRDSF9XUklURV9NT0RFX1BBUlRJQUwQARIbChdCQVRDSF9XUklURV9NT0RFX0FUT01JQxACKk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIysQIKDEF1ZGl0U2VydmljZRJMCgpXcml0ZUV2ZW50EhsuYXVkaXQudjEuV3JpdGVFdmVudFJlcXVlc3QaHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2UiA5ACAhJMCgpCYXRjaFdyaXRlEhsuYXVkaXQudjEuQmF0Y2hXcml0ZVJlcXVlc3QaHC5hdWRpdC52MS5CYXRjaFdyaXRlUmVzcG9uc2UiA5ACAhI9CgVRdWVyeRIWLmF1ZGl0LnYxLlF1ZXJ5UmVxdWVzdBoXLmF1ZGl0LnYxLlF1ZXJ5UmVzcG9uc2UiA5ACARJGCghHZXRFdmVudBIZLmF1ZGl0LnYxLkdldEV2ZW50UmVxdWVzdBoaLmF1ZGl0LnYxLkdldEV2ZW50UmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJItcICgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyEjIKDnJlY29yZGVkX2FmdGVyGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9yZWNvcmRlZF9iZWZvcmUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KDGFjdG9yX2VtYWlscxgRIAMoCUIIukgFkgECEGQSMgoLYWN0b3JfdHlwZXMYEiADKA4yEy5hdWRpdC52MS5BY3RvclR5cGVCCLpIBZIBAhBkEhwKCnJlcXVlc3RfaWQYEyABKAlCCLpIBXIDKIACEhoKCHRyYWNlX2lkGBQgASgJQgi6SAVyAyiAAhIcCgNpZHMYFSADKAlCD7pIDJIBCRBkIgVyA7ABARIVCg1pbmNsdWRlX3JlYWRzGBYgASgIEk4KC25vdF9hY3Rpb25zGBcgAygJQjm6SDaSATMQZCIvci0yK14oW2EtejAtOS5fLV17MSwxMjd9fFthLXowLTkuXy1dezAsMTI3fVwqKSQSHwoNbm90X2FjdG9yX2lkcxgYIAMoCUIIukgFkgECEGQSKwoZYWN0b3Jfb3Jfb25fYmVoYWxmX29mX2lkcxgZIAMoCUIIukgFkgECEGQSHgoMdG91Y2hpbmdfaWRzGBogAygJQgi6SAWSAQIQZBIWCgR0ZXh0GBsgASgJQgi6SAVyAyiAAiJJCg1RdWVyeVJlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLmF1ZGl0LnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKPAQoPR2V0RXZlbnRSZXF1ZXN0EjUKCXRlbmFudF9pZBgBIAEoCUIiukgf2AEBchoyGF5bQS1aYS16MC05Ll86LV17MSwxMjh9JBIUCgJpZBgCIAEoCUIIukgFcgOwAQESLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjIKEEdldEV2ZW50UmVzcG9uc2USHgoFZXZlbnQYASABKAsyDy5hdWRpdC52MS5FdmVudCptCg5CYXRjaFdyaXRlTW9kZRIgChxCQVRDSF9XUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASHAoYQkFUQ0hfV1JJVEVfTU9ERV9QQVJUSUFMEAESGwoXQkFUQ0hfV1JJVEVfTU9ERV9BVE9NSUMQAipOCgVPcmRlchIVChFPUkRFUl9VTlNQRUNJRklFRBAAEhYKEk9SREVSX05FV0VTVF9GSVJTVBABEhYKEk9SREVSX09MREVTVF9GSVJTVBACMrECCgxBdWRpdFNlcnZpY2USTAoKV3JpdGVFdmVudBIbLmF1ZGl0LnYxLldyaXRlRXZlbnRSZXF1ZXN0GhwuYXVkaXQudjEuV3JpdGVFdmVudFJlc3BvbnNlIgOQAgISTAoKQmF0Y2hXcml0ZRIbLmF1ZGl0LnYxLkJhdGNoV3JpdGVSZXF1ZXN0GhwuYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3BvbnNlIgOQAgISPQoFUXVlcnkSFi5hdWRpdC52MS5RdWVyeVJlcXVlc3QaFy5hdWRpdC52MS5RdWVyeVJlc3BvbnNlIgOQAgESRgoIR2V0RXZlbnQSGS5hdWRpdC52MS5HZXRFdmVudFJlcXVlc3QaGi5hdWRpdC52MS5HZXRFdmVudFJlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * See AuditService.WriteEvent.
@@ -465,7 +465,8 @@ export const ViolationSchema: GenMessage<Violation, {jsonType: ViolationJson}> =
  * list, empty text) matches everything.
  *
  * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
- * the end of an action. An event in which the field is absent is matched by no text.
+ * the end of an action. An event in which the field is absent is matched by no text. Words (`text`) are compared otherwise: see
+ * there. The filters of one search have 192 KiB together at most.
  *
  * @generated from message audit.v1.QueryRequest
  */
@@ -492,7 +493,8 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
   occurredBefore?: Timestamp | undefined;
 
   /**
-   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at: see
+   * `actor_or_on_behalf_of_ids`.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
@@ -630,6 +632,50 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
    * @generated from field: bool include_reads = 22;
    */
   includeReads: boolean;
+
+  /**
+   * None of these actions, exact, or a prefix that ends in `*`; at most 100. Naming who read this log here does not bring it:
+   * `include_reads` does.
+   *
+   * @generated from field: repeated string not_actions = 23;
+   */
+  notActions: string[];
+
+  /**
+   * By none of these actors, by id; at most 100. An event without an actor is by none of them.
+   *
+   * @generated from field: repeated string not_actor_ids = 24;
+   */
+  notActorIds: string[];
+
+  /**
+   * By any of these, by id, or by somebody who acted for any of them: the actor, or one of `on_behalf_of`, has such an id. At
+   * most 100.
+   *
+   * @generated from field: repeated string actor_or_on_behalf_of_ids = 25;
+   */
+  actorOrOnBehalfOfIds: string[];
+
+  /**
+   * Everything that any of these had a part in, by id: as the actor, as one acted for (`on_behalf_of`), as the primary resource or
+   * a related one, of whatever type. At most 100.
+   *
+   * @generated from field: repeated string touching_ids = 26;
+   */
+  touchingIds: string[];
+
+  /**
+   * Events that have all of these words in their action, description and display names (of the actor, of those acted for, of the
+   * primary and related resources) together. At most 256 bytes, 1 to 16 words.
+   *
+   * A word is a run of letters, digits and their marks, compared whole up to its 128th character; `user.login` is two. One that
+   * ends in `*` is the beginning of a word. Case, accents, vowel signs of Arabic and Hebrew and full-width forms make no
+   * difference: `muller` finds `Müller`, `strasse` finds `Straße`. Scripts written without spaces between words (Chinese, Japanese,
+   * Thai, Lao, Khmer, Burmese), and Korean, are compared by pairs of characters: what has all pairs of the word is found.
+   *
+   * @generated from field: string text = 27;
+   */
+  text: string;
 };
 
 /**
@@ -637,7 +683,8 @@ export type QueryRequest = Message<"audit.v1.QueryRequest"> & {
  * list, empty text) matches everything.
  *
  * Texts are compared as they are stored, byte by byte: case matters, and no character stands for others, but for the `*` at
- * the end of an action. An event in which the field is absent is matched by no text.
+ * the end of an action. An event in which the field is absent is matched by no text. Words (`text`) are compared otherwise: see
+ * there. The filters of one search have 192 KiB together at most.
  *
  * @generated from message audit.v1.QueryRequest
  */
@@ -664,7 +711,8 @@ export type QueryRequestJson = {
   occurredBefore?: TimestampJson;
 
   /**
-   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at.
+   * Any of these actors, by id; at most 100. Those they acted for (`on_behalf_of`) are not looked at: see
+   * `actor_or_on_behalf_of_ids`.
    *
    * @generated from field: repeated string actor_ids = 4;
    */
@@ -802,6 +850,50 @@ export type QueryRequestJson = {
    * @generated from field: bool include_reads = 22;
    */
   includeReads?: boolean;
+
+  /**
+   * None of these actions, exact, or a prefix that ends in `*`; at most 100. Naming who read this log here does not bring it:
+   * `include_reads` does.
+   *
+   * @generated from field: repeated string not_actions = 23;
+   */
+  notActions?: string[];
+
+  /**
+   * By none of these actors, by id; at most 100. An event without an actor is by none of them.
+   *
+   * @generated from field: repeated string not_actor_ids = 24;
+   */
+  notActorIds?: string[];
+
+  /**
+   * By any of these, by id, or by somebody who acted for any of them: the actor, or one of `on_behalf_of`, has such an id. At
+   * most 100.
+   *
+   * @generated from field: repeated string actor_or_on_behalf_of_ids = 25;
+   */
+  actorOrOnBehalfOfIds?: string[];
+
+  /**
+   * Everything that any of these had a part in, by id: as the actor, as one acted for (`on_behalf_of`), as the primary resource or
+   * a related one, of whatever type. At most 100.
+   *
+   * @generated from field: repeated string touching_ids = 26;
+   */
+  touchingIds?: string[];
+
+  /**
+   * Events that have all of these words in their action, description and display names (of the actor, of those acted for, of the
+   * primary and related resources) together. At most 256 bytes, 1 to 16 words.
+   *
+   * A word is a run of letters, digits and their marks, compared whole up to its 128th character; `user.login` is two. One that
+   * ends in `*` is the beginning of a word. Case, accents, vowel signs of Arabic and Hebrew and full-width forms make no
+   * difference: `muller` finds `Müller`, `strasse` finds `Straße`. Scripts written without spaces between words (Chinese, Japanese,
+   * Thai, Lao, Khmer, Burmese), and Korean, are compared by pairs of characters: what has all pairs of the word is found.
+   *
+   * @generated from field: string text = 27;
+   */
+  text?: string;
 };
 
 /**
