@@ -29,6 +29,7 @@ import { addAccessService } from "./route-access.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
 import { addTenantService } from "./route-tenants.ts";
+import { StreamPlaces } from "./stream-limits.ts";
 import type { TenantServiceCalls } from "./tenant-service.ts";
 
 export interface RouterOptions {
@@ -39,6 +40,8 @@ export interface RouterOptions {
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
+	/** Of streams, at every door. */
+	readonly places: StreamPlaces;
 	/** Aborted when the service is to stop. */
 	readonly stopping: AbortSignal;
 	readonly readiness: () => Promise<Readiness>;
@@ -52,8 +55,9 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping } = options;
-	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
+	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping, places } = options;
+	const common = routerOptions(limits, stopping, places);
+	const router = createConnectRouter({ ...common, requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
 	addAccessService(router, access);
@@ -63,9 +67,13 @@ export function routeRpcs(options: RouterOptions): RpcRoute {
 }
 
 /** What all RPCs have in common. */
-export function routerOptions(limits: DoorLimits, stopping: AbortSignal): ConnectRouterOptions {
+export function routerOptions(
+	limits: DoorLimits,
+	stopping: AbortSignal,
+	places = new StreamPlaces(limits),
+): ConnectRouterOptions {
 	return {
-		interceptors: interceptors(limits, stopping),
+		interceptors: interceptors(places, stopping),
 		acceptCompression: [compressionGzip],
 		readMaxBytes: RPC_LIMITS.requestBytes,
 		writeMaxBytes: RPC_LIMITS.answerBytes,

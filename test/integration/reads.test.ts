@@ -413,13 +413,14 @@ describe("no answer without its record", () => {
 			client.getEvent({ id: ids.acme }),
 			letters.listDeadLetters({}),
 			letters.getDeadLetter({ id: letterIds[0] ?? "" }),
+			client.export({ format: ExportFormat.CSV })[Symbol.asyncIterator]().next(),
 		];
 		for (const outcome of await Promise.allSettled<unknown>(calls)) {
 			expect(outcome.status).toBe("rejected");
 			const error = toAuditError((outcome as PromiseRejectedResult).reason as Parameters<typeof toAuditError>[0]);
 			expect([error.code, error.reason, error.retryAfterMs]).toEqual(["unavailable", "READ_NOT_RECORDED", 1000]);
 		}
-		for (const path of ["/v1/audit/events", `/v1/audit/events/${ids.acme}`]) {
+		for (const path of ["/v1/audit/events", `/v1/audit/events/${ids.acme}`, "/v1/audit/events:export?format=csv"]) {
 			const { status, text } = await rest(key, path);
 			expect(status).toBe(503);
 			expect(text).not.toMatch(/user\.log|jane/);
