@@ -122,7 +122,7 @@ async function readPiece(
 	limits: { rows: number; bytes: number },
 	later: Later,
 ): Promise<Piece | undefined> {
-	await client.query(WALK_IN_ORDER);
+	await client.query(SETTINGS);
 	const [window, following] = await windowsOf(client, search, after);
 	if (!window) return undefined;
 	const { rows: found } = await client.query<FoundRow>(pieceStatement(search, window, after, limits));
@@ -177,8 +177,8 @@ function pieceStatement(
 	return { text, values: [...parameters] };
 }
 
-/** How soon PostgreSQL notices that nobody waits for a statement any more. */
-const NOTICED_MS = 500;
+/** PostgreSQL looks twice a second whether anybody still waits for the statement. */
+const SETTINGS = `${WALK_IN_ORDER}, set_config('client_connection_check_interval', '500', true)`;
 
 /** Runs with a connection that is broken when the signal comes: PostgreSQL then gives the statement up. */
 async function unlessAborted<T>(
@@ -190,7 +190,6 @@ async function unlessAborted<T>(
 	const stop = () => breakConnection(client);
 	signal.addEventListener("abort", stop, { once: true });
 	try {
-		await client.query(`SELECT set_config('client_connection_check_interval', '${NOTICED_MS}', true)`);
 		return await run(client);
 	} finally {
 		signal.removeEventListener("abort", stop);
