@@ -8,23 +8,23 @@ import { findUnknownFields } from "../event/wire-shape.ts";
 import { callKey } from "./call.ts";
 import { boundsKey } from "./call-bounds.ts";
 import { asConnectError, failureOf, finishConnectError, malformedRequest } from "./errors.ts";
-import { answerBytesOf, type DoorLimits } from "./limits.ts";
+import { answerBytesOf } from "./limits.ts";
 import { bodyKey, findMalformedIn } from "./malformed.ts";
 import { isOpen, nameOf } from "./open-services.ts";
-import { boundStreams } from "./stream-limits.ts";
+import { boundStreams, type StreamPlaces } from "./stream-limits.ts";
 import { untilStopped } from "./until-stopped.ts";
 import { whileAuthenticated } from "./while-authenticated.ts";
 
 /**
  * Around every handler, outermost first. Whatever fails before a handler is reached is `requestGate`'s.
  *
- * @param limits of streams
+ * @param places of streams
  * @param stopping aborted when the service is to stop: streams, which would go on, end then
  */
-export function interceptors(limits: DoorLimits, stopping: AbortSignal): Interceptor[] {
+export function interceptors(places: StreamPlaces, stopping: AbortSignal): Interceptor[] {
 	return [
 		mapErrors,
-		boundStreams(limits),
+		boundStreams(places),
 		endStreamsWhen(stopping),
 		whileAuthenticated,
 		endInTime,

@@ -21,10 +21,14 @@ import { type Readiness, routeHealth, shareCheck } from "./route-health.ts";
 import { routeMetrics } from "./route-metrics.ts";
 import { routeNowhere, routeRest } from "./route-rest.ts";
 import { routeRpcs } from "./route-rpcs.ts";
+import { StreamPlaces } from "./stream-limits.ts";
 import { TenantServiceCalls, type TenantServiceOptions } from "./tenant-service.ts";
 import type { TlsFiles } from "./tls-front.ts";
 
-export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions, TenantServiceOptions {
+export interface ListenOptions
+	extends AuditServiceOptions,
+		Omit<DeadLetterServiceOptions, "reads">,
+		TenantServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;
@@ -79,6 +83,7 @@ export async function listen(options: ListenOptions): Promise<Doors> {
 			answers: new Quota(limits.answerBytes, limits.answerBytesPerKey),
 		},
 		limits,
+		places: new StreamPlaces(limits),
 		stopping: stopping.signal,
 	};
 	const rpcs = routeRpcs(door);

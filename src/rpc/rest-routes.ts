@@ -6,6 +6,7 @@ export const REST_ROUTES = [
 	{ method: "GET", path: "/v1/audit/events", rpc: "query" },
 	{ method: "POST", path: "/v1/audit/events", rpc: "writeEvent", body: "event" },
 	{ method: "POST", path: "/v1/audit/events:batch", rpc: "batchWrite", body: "*" },
+	{ method: "GET", path: "/v1/audit/events:export", rpc: "export", streams: ["text/csv", "application/x-ndjson"] },
 	{ method: "GET", path: "/v1/audit/events/{id}", rpc: "getEvent", responseBody: "event" },
 ] as const satisfies readonly RestRoute[];
 
@@ -18,6 +19,8 @@ export interface RestRoute {
 	readonly body?: string;
 	/** The response's field that the answer is; absent: the answer is the response. */
 	readonly responseBody?: string;
+	/** The answer is a file, of one of these types: the bytes that the RPC streams. */
+	readonly streams?: readonly string[];
 }
 
 /** The RPCs that have a route. */

@@ -8,6 +8,7 @@ import { LIMITS } from "../event/limits.ts";
 import {
 	BatchWriteRequestSchema,
 	BatchWriteResponseSchema,
+	ExportRequestSchema,
 	GetEventRequestSchema,
 	QueryRequestSchema,
 	QueryResponseSchema,
@@ -16,21 +17,29 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
-import type { Call, NodeRequest, NodeResponse, Route } from "./call.ts";
+import { type Call, type NodeRequest, type NodeResponse, principalOf, type Route } from "./call.ts";
 import { type Budgets, CallBounds } from "./call-bounds.ts";
-import { asAuditError, malformedRequest } from "./errors.ts";
+import { asAuditError, goingAway, malformedRequest } from "./errors.ts";
 import { answerBytesOf, type DoorLimits, deadlineOf } from "./limits.ts";
 import { readBody } from "./rest-body.ts";
+import { RestFile, withoutQuery, withWords } from "./rest-file.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
 import { sendError, sendJson } from "./rest-response.ts";
 import { REST_ROUTES, type RestRpc } from "./rest-routes.ts";
+import type { StreamPlaces } from "./stream-limits.ts";
+import { messagesUntil } from "./until-stopped.ts";
+import { messagesWhileAuthenticated } from "./while-authenticated.ts";
 
 export interface RestOptions {
 	readonly calls: AuditServiceCalls;
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
+	/** Of streams, at every door. */
+	readonly places: StreamPlaces;
+	/** Aborted when the service is to stop. */
+	readonly stopping: AbortSignal;
 }
 
 interface RestCall {
@@ -39,17 +48,18 @@ interface RestCall {
 	/** The last part of the path, where the route has one open. */
 	readonly id: string;
 	readonly readBody: () => Promise<Uint8Array>;
+	readonly bounds: CallBounds;
 }
 
 interface RestMethod {
 	/** The RPC it is another spelling of. */
 	readonly rpc: RestRpc;
-	run(rest: RestCall): Promise<JsonObject>;
+	run(rest: RestCall): Promise<JsonObject | RestFile>;
 }
 
 /** The REST routes: the RPCs again, for whoever has nothing but an HTTP client. */
-export function routeRest({ calls, authenticator, budgets, limits }: RestOptions): Route {
-	const resources = restResources(restMethods(calls));
+export function routeRest({ calls, authenticator, budgets, limits, places, stopping }: RestOptions): Route {
+	const resources = restResources({ ...restMethods(calls), export: exportMethod({ calls, places, stopping }) });
 	return (request, response, call) => {
 		const url = urlOf(request);
 		const path = url?.pathname ?? "";
@@ -61,15 +71,17 @@ export function routeRest({ calls, authenticator, budgets, limits }: RestOptions
 		call.name = `REST ${method.rpc}`;
 		const bounds = new CallBounds(request, response, call, { ms: deadlineOf(method.rpc, limits), budgets });
 		const answer = async () => {
-			call.principal = await authenticator.authenticate(call.credentials);
+			call.authenticate = () => authenticator.authenticate(call.credentials);
+			call.principal = await call.authenticate();
 			// Before the body: who may not call this at all is not listened to.
 			authorize(call.principal, method.rpc, []);
 			await bounds.roomForAnswer(answerBytesOf(method.rpc));
 			const told = { type: headerOf(request, "content-type"), encoding: headerOf(request, "content-encoding") };
-			return method.run({ call, params: url.searchParams, id, readBody: () => readBody(bounds, told) });
+			return method.run({ call, params: url.searchParams, id, bounds, readBody: () => readBody(bounds, told) });
 		};
 		return bounds.inTime(answer()).then(
-			(json) => sendJson(request, response, 200, json),
+			(answer) =>
+				answer instanceof RestFile ? answer.send(request, response) : sendJson(request, response, 200, answer),
 			(error: unknown) => sendError(request, response, call, asAuditError(error)),
 		);
 	};
@@ -94,7 +106,7 @@ function restResources(methods: Readonly<Record<RestRpc, RestMethod>>): RestReso
 	}));
 }
 
-function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
+function restMethods(calls: AuditServiceCalls): Record<Exclude<RestRpc, "export">, RestMethod> {
 	const query: RestMethod = {
 		rpc: "query",
 		async run({ call, params }) {
@@ -129,6 +141,26 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 		},
 	};
 	return { query, writeEvent, batchWrite, getEvent };
+}
+
+/** A file that goes on for as long as its caller reads it, and has the bounds of a streaming RPC. */
+function exportMethod({ calls, places, stopping }: Pick<RestOptions, "calls" | "places" | "stopping">): RestMethod {
+	return {
+		rpc: "export",
+		async run({ call, params, bounds }) {
+			call.isStream = true;
+			places.take(principalOf(call), bounds);
+			const over = new AbortController();
+			bounds.whenOver(() => over.abort());
+			return withoutQuery(async () => {
+				const request = taken(readParams(ExportRequestSchema, withWords(params)));
+				const messages = await calls.export(request, call, over.signal);
+				return RestFile.open(
+					messagesUntil(messagesWhileAuthenticated(messages, call, over.signal), stopping, goingAway),
+				);
+			});
+		},
+	};
 }
 
 function urlOf(request: NodeRequest): URL | undefined {

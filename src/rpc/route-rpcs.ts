@@ -3,6 +3,7 @@ import {
 	type ConnectRouterOptions,
 	type ContextValues,
 	createConnectRouter,
+	type HandlerContext,
 } from "@connectrpc/connect";
 import {
 	compressionGzip,
@@ -11,7 +12,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
-import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { AuditService, type ExportRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AccessServiceCalls } from "./access-service.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import { callOf, contextOf, type Route } from "./call.ts";
@@ -28,6 +29,7 @@ import { addAccessService } from "./route-access.ts";
 import { addDeadLetterService } from "./route-dead-letters.ts";
 import type { Readiness } from "./route-health.ts";
 import { addTenantService } from "./route-tenants.ts";
+import { StreamPlaces } from "./stream-limits.ts";
 import type { TenantServiceCalls } from "./tenant-service.ts";
 
 export interface RouterOptions {
@@ -38,6 +40,8 @@ export interface RouterOptions {
 	readonly authenticator: Authenticator;
 	readonly budgets: Budgets;
 	readonly limits: DoorLimits;
+	/** Of streams, at every door. */
+	readonly places: StreamPlaces;
 	/** Aborted when the service is to stop. */
 	readonly stopping: AbortSignal;
 	readonly readiness: () => Promise<Readiness>;
@@ -51,8 +55,9 @@ export interface RpcRoute {
 
 /** Every RPC there is, over Connect, gRPC and gRPC-Web, by its path. */
 export function routeRpcs(options: RouterOptions): RpcRoute {
-	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping } = options;
-	const router = createConnectRouter({ ...routerOptions(limits, stopping), requestGate: requestGate(authenticator) });
+	const { calls, deadLetters, access, tenants, authenticator, readiness, limits, stopping, places } = options;
+	const common = routerOptions(limits, stopping, places);
+	const router = createConnectRouter({ ...common, requestGate: requestGate(authenticator) });
 	addAuditService(router, calls);
 	addDeadLetterService(router, deadLetters);
 	addAccessService(router, access);
@@ -62,9 +67,13 @@ export function routeRpcs(options: RouterOptions): RpcRoute {
 }
 
 /** What all RPCs have in common. */
-export function routerOptions(limits: DoorLimits, stopping: AbortSignal): ConnectRouterOptions {
+export function routerOptions(
+	limits: DoorLimits,
+	stopping: AbortSignal,
+	places = new StreamPlaces(limits),
+): ConnectRouterOptions {
 	return {
-		interceptors: interceptors(limits, stopping),
+		interceptors: interceptors(places, stopping),
 		acceptCompression: [compressionGzip],
 		readMaxBytes: RPC_LIMITS.requestBytes,
 		writeMaxBytes: RPC_LIMITS.answerBytes,
@@ -119,11 +128,15 @@ const NOT_AN_RPC = {
 } as const;
 
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
-	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
+	const { writeEvent, batchWrite, query, getEvent, export: exportEvents } = AuditService.method;
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strictJson(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strictJson(query));
 	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strictJson(getEvent));
+	async function* answer(request: ExportRequest, { values, signal }: HandlerContext) {
+		yield* await calls.export(request, callOf(values), signal);
+	}
+	router.rpc(exportEvents, answer, strictJson(exportEvents));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

@@ -2,7 +2,7 @@ import type { Interceptor } from "@connectrpc/connect";
 import type { Principal } from "../auth/principal.ts";
 import { unauthenticated } from "../auth/unauthenticated.ts";
 import type { AuditError, ErrorCode } from "../errors.ts";
-import { callKey } from "./call.ts";
+import { type Call, callKey } from "./call.ts";
 import { asAuditError } from "./errors.ts";
 import { messagesUntil, orStopped } from "./until-stopped.ts";
 
@@ -27,6 +27,17 @@ export function whileAuthenticated(next: Parameters<Interceptor>[0]): ReturnType
 		const response = await orStopped(next(request), over, why);
 		return response.stream ? { ...response, message: messagesUntil(response.message, over, why) } : response;
 	};
+}
+
+/** As `whileAuthenticated`, for what streams at another door. @param callEnds aborted with the call */
+export function messagesWhileAuthenticated<T>(
+	messages: AsyncIterable<T>,
+	{ authenticate, principal }: Pick<Call, "authenticate" | "principal">,
+	callEnds: AbortSignal,
+): AsyncIterable<T> {
+	if (!authenticate || !principal) throw new Error("a stream was to be given before its caller was known");
+	const over = watchCredential(authenticate, principal, callEnds);
+	return messagesUntil(messages, over, () => over.reason as AuditError);
 }
 
 /**

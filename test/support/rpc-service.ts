@@ -35,19 +35,11 @@ export async function startRpcService(
 	logger = createLogger("silent"),
 ): Promise<RpcService> {
 	const database = await createTestDatabase();
-	const config = loadConfig({
-		DATABASE_URL: database.url,
-		AUDIT_SECRET: testSecret(),
-		AUDIT_AUTO_CREATE_TENANTS: "true",
-		HTTP_PORT: "0",
-		GRPC_PORT: "0",
-		AUDIT_DRAIN_NOTICE_MS: "0",
-		// Idle connections are the tests' own, and are not waited for.
-		AUDIT_DRAIN_MS: "500",
-		...(natsUrl !== undefined && { NATS_URL: natsUrl }),
-		...env,
-	});
-	const server = await startServer(config, logger);
+	const server = await startServiceOn(
+		database.url,
+		{ ...(natsUrl !== undefined && { NATS_URL: natsUrl }), ...env },
+		logger,
+	);
 	return {
 		...server,
 		database,
@@ -57,6 +49,26 @@ export async function startRpcService(
 			await database.drop();
 		},
 	};
+}
+
+/** The service on a database that others may have, too: another replica, in this process. */
+export function startServiceOn(
+	databaseUrl: string,
+	env: Environment = {},
+	logger = createLogger("silent"),
+): Promise<RunningServer> {
+	const config = loadConfig({
+		DATABASE_URL: databaseUrl,
+		AUDIT_SECRET: testSecret(),
+		AUDIT_AUTO_CREATE_TENANTS: "true",
+		HTTP_PORT: "0",
+		GRPC_PORT: "0",
+		AUDIT_DRAIN_NOTICE_MS: "0",
+		// Idle connections are the tests' own, and are not waited for.
+		AUDIT_DRAIN_MS: "500",
+		...env,
+	});
+	return startServer(config, logger);
 }
 
 /**
@@ -98,7 +110,16 @@ export async function startDoors(
 	options: Partial<
 		Pick<
 			ListenOptions,
-			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins" | "tls"
+			| "limits"
+			| "ingest"
+			| "query"
+			| "exporter"
+			| "reads"
+			| "readiness"
+			| "logger"
+			| "trustedProxies"
+			| "corsOrigins"
+			| "tls"
 		>
 	> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
@@ -111,7 +132,11 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
-		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
+		exporter: { open: reached },
+		reads: {
+			recorded: (_reads, answer) => Promise.resolve(answer as never),
+			recordedStream: (_read, messages) => Promise.resolve(messages as never),
+		},
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
 		access: {

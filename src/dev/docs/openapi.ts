@@ -1,5 +1,7 @@
 import type { DescEnum, DescField, DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { ScalarType } from "@bufbuild/protobuf";
+import { FILE_HEADER_MEANINGS } from "../../rpc/rest-file.ts";
+import { paramsOf } from "../../rpc/rest-params.ts";
 import { STATUS } from "../../rpc/rest-response.ts";
 import { REST_ROUTES, type RestRoute } from "../../rpc/rest-routes.ts";
 import { commentOf, isRequired, type Protos, rulesOf } from "./protos.ts";
@@ -54,7 +56,7 @@ function rpcOf({ services }: Protos, name: string): DescMethod {
 function operation(route: RestRoute, rpc: DescMethod, schemas: Schemas): JsonObject {
 	const { body, responseBody, path } = route;
 	const inPath = (field: DescField) => path.includes(`{${field.name}}`);
-	const asParameters = body === undefined ? rpc.input.fields : [];
+	const asParameters = body === undefined ? paramsOf(rpc.input).map(({ field }) => field) : [];
 	const answer = responseBody === undefined ? rpc.output : fieldOf(rpc.output, responseBody);
 	const [summary = ""] = commentOf(rpc).split(/(?<=\.)\s/);
 	return {
@@ -71,7 +73,9 @@ function operation(route: RestRoute, rpc: DescMethod, schemas: Schemas): JsonObj
 			},
 		}),
 		responses: {
-			"200": { description: "Done.", content: inJson(schemas.reference(answer)) },
+			"200": route.streams
+				? { description: "The file.", headers: FILE_HEADERS, content: inTypes(route.streams) }
+				: { description: "Done.", content: inJson(schemas.reference(answer)) },
 			...Object.fromEntries(errorStatuses().map((status) => [status, { $ref: "#/components/responses/Error" }])),
 		},
 	};
@@ -84,6 +88,10 @@ function errorStatuses(): string[] {
 
 function inJson(schema: Json): JsonObject {
 	return { "application/json": { schema } };
+}
+
+function inTypes(types: readonly string[]): JsonObject {
+	return Object.fromEntries(types.map((type) => [type, { schema: { type: "string" } }]));
 }
 
 function fieldOf(message: DescMessage, name: string): DescMessage {
@@ -207,6 +215,13 @@ function textRules(rules: {
 		...(rules.wellKnown.case === "uuid" && { format: "uuid" }),
 	};
 }
+
+const FILE_HEADERS = Object.fromEntries(
+	Object.entries(FILE_HEADER_MEANINGS).map(([name, description]) => [
+		name,
+		{ description, schema: { type: "string" } },
+	]),
+);
 
 const ERROR = {
 	type: "object",

@@ -74,10 +74,10 @@ function mustExist(name: string): void {
 	if (!(name in METRICS) && !(family in METRICS)) throw new Error(`docs/alerts.yml names ${name}, which is no metric`);
 }
 
-function replaceBetween(text: string, name: string, content: string): string {
+export function replaceBetween(text: string, name: string, content: string): string {
 	const [begin, end] = [`<!-- begin ${name}: written by make docs -->`, `<!-- end ${name} -->`];
 	const from = text.indexOf(begin);
 	const to = text.indexOf(end);
-	if (from < 0 || to < from) throw new Error(`docs/operations.md has no place for ${name}`);
+	if (from < 0 || to < from) throw new Error(`the document has no place for ${name}`);
 	return `${text.slice(0, from + begin.length)}\n${content}\n${text.slice(to)}`;
 }

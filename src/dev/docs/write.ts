@@ -1,11 +1,12 @@
 /**
- * Writes the documentation that has a source elsewhere: docs/api.md and docs/openapi.json from the protos, and the tables of
- * docs/operations.md from settings, metrics and alert rules. Run by `make docs`; with --check it only tells what is not fresh, for
- * `make check`.
+ * Writes the documentation that has a source elsewhere: docs/api.md and docs/openapi.json from the protos, the tables of
+ * docs/operations.md from settings, metrics and alert rules, that of docs/export.md from the columns. Run by `make docs`; with
+ * --check it only tells what is not fresh, for `make check`.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { apiReference } from "./api-reference.ts";
+import { withColumns } from "./export.ts";
 import { openApi } from "./openapi.ts";
 import { withTables } from "./operations.ts";
 import { readProtos } from "./protos.ts";
@@ -18,6 +19,7 @@ const { version } = JSON.parse(read("package.json")) as { version: string };
 const files = {
 	"docs/api.md": apiReference(protos),
 	"docs/openapi.json": `${JSON.stringify(openApi(protos, version), null, "\t")}\n`,
+	"docs/export.md": withColumns(read("docs/export.md")),
 	"docs/operations.md": withTables(read("docs/operations.md"), read("docs/alerts.yml")),
 };
 

@@ -52,6 +52,11 @@ export const PROBES: readonly Probe[] = [
 	probe("AuditService/Query", "canary", ({ tenantId }) => ({ tenant_id: tenantId, actions: ["user.login"] })),
 	probe("AuditService/Query", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, ids: [eventId] })),
 	probe("AuditService/GetEvent", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, id: eventId })),
+	probe("AuditService/Export", "canary", ({ tenantId, eventId }) => ({
+		query: { tenant_id: tenantId, ids: [eventId] },
+		format: "EXPORT_FORMAT_CSV",
+		columns: ["id", "actor_id", "action"],
+	})),
 	probe("DeadLetterService/ListDeadLetters", "letterId", ({ tenantId }) => ({ filter: { tenant_id: tenantId } })),
 	probe("DeadLetterService/GetDeadLetter", "canary", ({ letterId }) => ({ id: letterId })),
 	probe("DeadLetterService/RedriveDeadLetters", "nothing", ({ letterId }) => ({ ids: [letterId] })),
@@ -81,7 +86,9 @@ export function restRequests(
 	request: object,
 ): { method: string; path: string; body: string | undefined }[] {
 	return REST_ROUTES.filter(({ rpc }) => rpc === probe.localName).map((route) => {
-		const rest = new Map(Object.entries(request));
+		// Of a message in it, such as a search, the fields are parameters beside the others.
+		const { query, ...others } = request as { query?: object };
+		const rest = new Map(Object.entries({ ...query, ...others }));
 		const path = route.path.replace(/\{(\w+)\}/, (_, field: string) => {
 			const value = String(rest.get(field));
 			rest.delete(field);

@@ -38,12 +38,46 @@ export function openDoors({ httpUrl, grpcUrl }: { httpUrl: string; grpcUrl: stri
 	];
 }
 
-async function sendConnect(url: string, { rpc, body, credential }: Asked): Promise<Answer> {
+/** The RPCs whose answer is a stream: over Connect they are spoken otherwise. */
+export const STREAMS: readonly string[] = ["audit.v1.AuditService/Export"];
+
+async function sendConnect(url: string, asked: Asked): Promise<Answer> {
+	if (STREAMS.includes(asked.rpc)) return sendConnectStream(url, asked);
+	const { rpc, body, credential } = asked;
 	return sendHttp(`${url}/${rpc}`, {
 		method: "POST",
 		headers: { "content-type": "application/json", ...credential },
 		body: JSON.stringify(body),
 	});
+}
+
+/** Errors are in the last message, as those of other RPCs are in the body. */
+async function sendConnectStream(url: string, { rpc, body, credential }: Asked): Promise<Answer> {
+	const response = await fetch(`${url}/${rpc}`, {
+		method: "POST",
+		headers: { "content-type": "application/connect+json", "x-request-id": REQUEST_ID, ...credential },
+		body: enveloped(body) as BodyInit,
+	});
+	const messages = messagesIn(Buffer.from(await response.arrayBuffer()));
+	const { error } = JSON.parse(messages.at(-1) ?? "{}") as { error?: { code: string } };
+	const text = asText(response.status, [...response.headers], [...messages, ...messages.map(dataIn)].join("\n"));
+	return { status: String(response.status), code: error?.code ?? "ok", text };
+}
+
+function messagesIn(bytes: Buffer): string[] {
+	const messages: string[] = [];
+	for (let at = 0; at < bytes.length; ) {
+		const end = at + 5 + bytes.readUInt32BE(at + 1);
+		messages.push(bytes.toString("utf8", at + 5, end));
+		at = end;
+	}
+	return messages;
+}
+
+/** Bytes travel in base64, of whatever length. */
+function dataIn(message: string): string {
+	const { chunk } = JSON.parse(message) as { chunk?: { data?: string } };
+	return Buffer.from(chunk?.data ?? "", "base64").toString();
 }
 
 interface HttpRequest {
