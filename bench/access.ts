@@ -134,6 +134,7 @@ async function serve(layer: Layer, url: string): Promise<void> {
 		limits: { noticeMs: 0, drainMs: 500 },
 		ingest,
 		query: new Query({ db, pageTokenKey: keys.pageTokens }),
+		counts: { aggregate: nobody },
 		letters: new LetterQuery({ db, pageTokenKey: keys.pageTokens }),
 		redriver: { redrive: nobody, discard: nobody },
 		access: {

@@ -14,6 +14,7 @@ import { NatsDoor } from "./ingest/nats-door.ts";
 import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { Counts } from "./query/aggregate.ts";
 import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
@@ -94,7 +95,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		);
 		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended: onAppendedByService });
 		const redriver = new Redriver({ db, ingest, settler });
-		const query = new Query({ db, pageTokenKey: keys.pageTokens });
+		const searches = { query: new Query({ db, pageTokenKey: keys.pageTokens }), counts: new Counts({ db }) };
 		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
 		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
@@ -110,8 +111,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const access = { keyChanges, keyQuery, tenants };
-		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
-		const services = { ...calls, authenticator, readiness, telemetry, logger };
+		const calls = { ingest, ...searches, reads, letters, redriver, access, tenants, tenantList };
+		const services = { ...calls, disabled: tenants.disabled, authenticator, readiness, telemetry, logger };
 		const { httpUrl, grpcUrl } = closer.add(await listen({ ...config, tls: tls.files, ...services }), (doors) =>
 			doors.close(),
 		);

@@ -24,6 +24,7 @@ export const PERMISSIONS = {
 	batchWrite: WRITE,
 	query: READ,
 	getEvent: READ,
+	aggregate: READ,
 	listDeadLetters: OPERATE,
 	getDeadLetter: OPERATE,
 	redriveDeadLetters: OPERATE,

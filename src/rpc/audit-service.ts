@@ -8,6 +8,8 @@ import type { EventInput, TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { microsOf, rfc3339, timestampOf } from "../event/time.ts";
 import {
+	type AggregateRequest,
+	type AggregateResponse,
 	AuditService,
 	BatchWriteMode,
 	type BatchWriteRequest,
@@ -27,6 +29,7 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+import type { Counts } from "../query/aggregate.ts";
 import type { Asked } from "../query/asked.ts";
 import type { Query } from "../query/query.ts";
 import { tellsOfReadsOnly } from "../query/read-event.ts";
@@ -42,6 +45,7 @@ export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
 	readonly telemetry: Telemetry;
 	readonly query: Pick<Query, "search" | "get">;
+	readonly counts: Pick<Counts, "aggregate">;
 	readonly reads: Pick<ReadLog, "recorded">;
 	readonly disabled: Pick<DisabledTenants, "has">;
 }
@@ -53,17 +57,19 @@ export interface AuditServiceOptions {
 export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #ingest: AuditServiceOptions["ingest"];
 	readonly #query: AuditServiceOptions["query"];
+	readonly #counts: AuditServiceOptions["counts"];
 	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
 	readonly #disabled: AuditServiceOptions["disabled"];
 
 	readonly #rates: RateLimits;
 
-	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
+	constructor({ ingest, query, counts, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
 		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
+		this.#counts = counts;
 		this.#reads = reads;
 		this.#disabled = disabled;
 	}
@@ -120,6 +126,20 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const reads = tellsOfReadsOnly([event], []) ? [] : [{ ...read, shows, returned: 1 }];
 		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
 	}
+
+	/** @param at where the search is in what the caller sent: the fields of its violations begin there */
+	async aggregate(request: AggregateRequest, call: Call, at = "query"): Promise<Recorded<AggregateResponse>> {
+		const principal = principalOf(call);
+		const { tenantId: named = "", actions = [] } = request.query ?? {};
+		const tenantId = tenantOf({ tenantId: named }, principal, at);
+		authorize(principal, "aggregate", tenantId ? [tenantId] : []);
+		await this.#rates.admitRead(principal);
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, at));
+		const { asked, answer } = await this.#counts.aggregate(request, readable, principal.maskedUnits, at);
+		// It shows no events, and says something of all of them.
+		const read = { ...readBy(call, AuditService.method.aggregate, asked), tenantId: readable, returned: 0 };
+		return this.#reads.recorded(tellsOfReadsOnly([], actions) ? [] : [read], answer);
+	}
 }
 
 /** An item's error with its violations' fields as paths from the top of the request. */
@@ -163,19 +183,19 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 }
 
 /** The tenant a read is about; undefined if neither the request nor the key names one. */
-function tenantOf(request: { tenantId: string }, principal: Principal): TenantId | undefined {
+function tenantOf(request: { tenantId: string }, principal: Principal, at = ""): TenantId | undefined {
 	if (request.tenantId === "") return boundTenant(principal);
 	if (isTenantId(request.tenantId)) return request.tenantId;
 	throw invalidArgument(
-		[{ field: "tenant_id", message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }],
+		[{ field: pathWithin(at, "tenant_id"), message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }],
 		"INVALID_REQUEST",
 	);
 }
 
-function required(tenantId: TenantId | undefined): TenantId {
+function required(tenantId: TenantId | undefined, at = ""): TenantId {
 	if (tenantId) return tenantId;
 	const message = "is required unless the key is bound to one tenant";
-	throw invalidArgument([{ field: "tenant_id", message }], "INVALID_REQUEST");
+	throw invalidArgument([{ field: pathWithin(at, "tenant_id"), message }], "INVALID_REQUEST");
 }
 
 /** The event's own key: with or without its time it is the same that was asked for. */

@@ -13,6 +13,7 @@ export const RECORDED = {
 	batchWrite: false,
 	query: true,
 	getEvent: true,
+	aggregate: true,
 	listDeadLetters: true,
 	getDeadLetter: true,
 	redriveDeadLetters: false,

@@ -1,3 +1,11 @@
+import type { Spread } from "./rest-params.ts";
+
+/** The search of a call that has no pages. */
+export const SEARCH_WITHOUT_PAGES = {
+	field: "query",
+	without: ["page_size", "page_token", "order"],
+} as const satisfies Spread;
+
 /**
  * The REST routes: each is another spelling of an RPC. The one table that the router, the OpenAPI description and the tests
  * read. Fields of the RPC's request that are neither in the path nor the body are parameters, under their proto names.
@@ -6,6 +14,7 @@ export const REST_ROUTES = [
 	{ method: "GET", path: "/v1/audit/events", rpc: "query" },
 	{ method: "POST", path: "/v1/audit/events", rpc: "writeEvent", body: "event" },
 	{ method: "POST", path: "/v1/audit/events:batch", rpc: "batchWrite", body: "*" },
+	{ method: "GET", path: "/v1/audit/events:aggregate", rpc: "aggregate", spread: SEARCH_WITHOUT_PAGES },
 	{ method: "GET", path: "/v1/audit/events/{id}", rpc: "getEvent", responseBody: "event" },
 ] as const satisfies readonly RestRoute[];
 
@@ -16,6 +25,8 @@ export interface RestRoute {
 	readonly rpc: string;
 	/** The request's field that the body is, or `*`: the body is the request. */
 	readonly body?: string;
+	/** The request's field whose fields are parameters, too. */
+	readonly spread?: Spread;
 	/** The response's field that the answer is; absent: the answer is the response. */
 	readonly responseBody?: string;
 }

@@ -6,6 +6,8 @@ import { type Decoded, decodeEventJson, decodeJson } from "../event/decode.ts";
 import { memberPath } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import {
+	AggregateRequestSchema,
+	AggregateResponseSchema,
 	BatchWriteRequestSchema,
 	BatchWriteResponseSchema,
 	GetEventRequestSchema,
@@ -24,7 +26,7 @@ import { readBody } from "./rest-body.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
 import { sendError, sendJson } from "./rest-response.ts";
-import { REST_ROUTES, type RestRpc } from "./rest-routes.ts";
+import { REST_ROUTES, type RestRpc, SEARCH_WITHOUT_PAGES } from "./rest-routes.ts";
 
 export interface RestOptions {
 	readonly calls: AuditServiceCalls;
@@ -128,7 +130,14 @@ function restMethods(calls: AuditServiceCalls): Record<RestRpc, RestMethod> {
 			return restJson(EventSchema, event);
 		},
 	};
-	return { query, writeEvent, batchWrite, getEvent };
+	const aggregate: RestMethod = {
+		rpc: "aggregate",
+		async run({ call, params }) {
+			const request = taken(readParams(AggregateRequestSchema, params, SEARCH_WITHOUT_PAGES));
+			return restJson(AggregateResponseSchema, await calls.aggregate(request, call, ""));
+		},
+	};
+	return { query, writeEvent, batchWrite, getEvent, aggregate };
 }
 
 function urlOf(request: NodeRequest): URL | undefined {

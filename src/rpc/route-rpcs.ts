@@ -119,11 +119,12 @@ const NOT_AN_RPC = {
 } as const;
 
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
-	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
+	const { writeEvent, batchWrite, query, getEvent, aggregate } = AuditService.method;
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strictJson(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strictJson(query));
 	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strictJson(getEvent));
+	router.rpc(aggregate, (request, { values }) => calls.aggregate(request, callOf(values)), strictJson(aggregate));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

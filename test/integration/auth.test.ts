@@ -38,6 +38,7 @@ const CALLS: Record<AuditRpc, (client: Client, tenantId: string) => Promise<unkn
 		client.batchWrite({ events: [{ tenantId, action: "user.login", actor: { id: "jane" } }] }),
 	query: (client, tenantId) => client.query({ tenantId }),
 	getEvent: (client, tenantId) => client.getEvent({ tenantId, id: eventId }),
+	aggregate: (client, tenantId) => client.aggregate({ query: { tenantId } }),
 };
 const rpcs = Object.keys(CALLS) as AuditRpc[];
 

@@ -90,6 +90,7 @@ const CALLS: Record<AuditRpc, (client: AuditClient, tenantId: string) => Promise
 	batchWrite: (client, tenantId) => client.batchWrite({ events: [{ ...event, tenantId }] }),
 	query: (client, tenantId) => client.query({ tenantId }),
 	getEvent: (client, tenantId) => client.getEvent({ tenantId, id: eventId }),
+	aggregate: (client, tenantId) => client.aggregate({ query: { tenantId } }),
 };
 const rpcs = Object.keys(CALLS) as AuditRpc[];
 

@@ -3,7 +3,13 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type AuditClient, createAuditClient, createDeadLetterClient, toAuditError } from "../../src/client/index.ts";
+import {
+	AggregateField,
+	type AuditClient,
+	createAuditClient,
+	createDeadLetterClient,
+	toAuditError,
+} from "../../src/client/index.ts";
 import type { Nats } from "../../src/dev/nats.ts";
 import { AuditService, Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../../src/gen/audit/v1/event_pb.ts";
@@ -96,6 +102,12 @@ describe("an answer that shows something is recorded before it leaves", () => {
 	const READS: Record<RecordedRpc, (key: string) => Promise<unknown>> = {
 		query: (key) => clientWith(key).query({ tenantId: "acme", actions: ["user.*"] }),
 		getEvent: (key) => clientWith(key).getEvent({ tenantId: "acme", id: ids.acme }),
+		aggregate: (key) =>
+			clientWith(key).aggregate({
+				query: { tenantId: "acme", actions: ["user.*"] },
+				fields: [AggregateField.ACTOR_ID],
+				top: 3,
+			}),
 		listDeadLetters: (key) => createDeadLetterClient({ url: service.httpUrl, key }).listDeadLetters({}),
 		getDeadLetter: (key) =>
 			createDeadLetterClient({ url: service.httpUrl, key }).getDeadLetter({ id: letterIds[0] ?? "" }),
@@ -103,6 +115,9 @@ describe("an answer that shows something is recorded before it leaves", () => {
 	const WANTED: Record<RecordedRpc, () => object[]> = {
 		query: () => [{ method: "Query", filter: { actions: ["user.*"] }, returned: 2 }],
 		getEvent: () => [{ method: "GetEvent", filter: { id: ids.acme, occurred_at: expect.any(String) }, returned: 1 }],
+		aggregate: () => [
+			{ method: "Aggregate", filter: { actions: ["user.*"], fields: ["AGGREGATE_FIELD_ACTOR_ID"] }, returned: 0 },
+		],
 		listDeadLetters: () => [
 			{ method: "ListDeadLetters", filter: {}, returned: 2 },
 			{ method: "ListDeadLetters", filter: {}, returned: 1 },

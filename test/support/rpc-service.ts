@@ -111,6 +111,7 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
+		counts: { aggregate: reached },
 		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },

@@ -1,5 +1,6 @@
 import type { DescEnum, DescField, DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { ScalarType } from "@bufbuild/protobuf";
+import { parametersOf } from "../../rpc/rest-params.ts";
 import { STATUS } from "../../rpc/rest-response.ts";
 import { REST_ROUTES, type RestRoute } from "../../rpc/rest-routes.ts";
 import { commentOf, isRequired, type Protos, rulesOf } from "./protos.ts";
@@ -52,9 +53,9 @@ function rpcOf({ services }: Protos, name: string): DescMethod {
 }
 
 function operation(route: RestRoute, rpc: DescMethod, schemas: Schemas): JsonObject {
-	const { body, responseBody, path } = route;
+	const { body, responseBody, path, spread } = route;
 	const inPath = (field: DescField) => path.includes(`{${field.name}}`);
-	const asParameters = body === undefined ? rpc.input.fields : [];
+	const asParameters = body === undefined ? parametersOf(rpc.input, spread) : [];
 	const answer = responseBody === undefined ? rpc.output : fieldOf(rpc.output, responseBody);
 	const [summary = ""] = commentOf(rpc).split(/(?<=\.)\s/);
 	return {

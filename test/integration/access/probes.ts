@@ -51,6 +51,9 @@ export const PROBES: readonly Probe[] = [
 	probe("AuditService/BatchWrite", "nothing", ({ tenantId }, caller) => ({ events: [event(tenantId, caller)] })),
 	probe("AuditService/Query", "canary", ({ tenantId }) => ({ tenant_id: tenantId, actions: ["user.login"] })),
 	probe("AuditService/Query", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, ids: [eventId] })),
+	probe("AuditService/Aggregate", "canary", ({ tenantId }) => ({
+		query: { tenant_id: tenantId, actions: ["user.login"] },
+	})),
 	probe("AuditService/GetEvent", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, id: eventId })),
 	probe("DeadLetterService/ListDeadLetters", "letterId", ({ tenantId }) => ({ filter: { tenant_id: tenantId } })),
 	probe("DeadLetterService/GetDeadLetter", "canary", ({ letterId }) => ({ id: letterId })),
@@ -81,7 +84,12 @@ export function restRequests(
 	request: object,
 ): { method: string; path: string; body: string | undefined }[] {
 	return REST_ROUTES.filter(({ rpc }) => rpc === probe.localName).map((route) => {
-		const rest = new Map(Object.entries(request));
+		const spread = "spread" in route ? route.spread.field : "";
+		const rest = new Map(
+			Object.entries(request).flatMap(([name, value]: [string, object]) =>
+				name === spread ? Object.entries(value) : [[name, value]],
+			),
+		);
 		const path = route.path.replace(/\{(\w+)\}/, (_, field: string) => {
 			const value = String(rest.get(field));
 			rest.delete(field);
