@@ -59,9 +59,12 @@ export async function countPieces(
 			const left = timeLeft(work);
 			if (left < LEAST_MS) return to;
 			const from = to - span > window.from ? ((to - span) as Micros) : window.from;
-			const statement = countStatement({ search, bounds, fields: tally.narrow }, { from, to }, limits.values + 1);
+			// One value more than are kept tells that there are too many.
+			const most = Math.max(limits.values + 1, bounds.length);
+			const statement = countStatement({ search, bounds, fields: tally.narrow }, { from, to }, most);
 			// One that takes four times as long as it should is too long: what it counts is counted in several.
-			const rows = await rowsWithin(client, statement, Math.min(left, limits.statementMillis * 4));
+			const patience = Math.max(LEAST_MS, limits.statementMillis * 4);
+			const rows = await rowsWithin(client, statement, Math.min(left, patience));
 			if (rows) tally.add(rows.map(statement.groupOf));
 			// So that time is over after a piece, rather than within one.
 			const wanted = Math.min(limits.statementMillis, timeLeft(work) / 2);
@@ -79,6 +82,8 @@ function timeLeft({ tally, limits, began }: Work): number {
 
 function nextSpan(span: bigint, took: number, inVain: boolean, wanted: number): bigint {
 	if (inVain) return span / BigInt(STEP) || 1n;
+	// Not for a little more than wanted: what a statement costs is in part the same however little it counts.
+	if (took >= wanted && took <= 2 * wanted) return span;
 	const factor = Math.min(STEP, Math.max(1 / STEP, wanted / Math.max(took, 1)));
 	return (span * BigInt(Math.round(factor * 1_000))) / 1_000n || 1n;
 }
@@ -116,14 +121,26 @@ async function rowsWithin(
 ): Promise<unknown[][] | undefined> {
 	if (millis < LEAST_MS) return undefined;
 	await client.query(`SAVEPOINT piece; SET LOCAL statement_timeout = ${Math.ceil(millis)}`);
-	try {
-		const { rows } = await client.query<unknown[]>(query);
-		await client.query("RELEASE SAVEPOINT piece");
-		return rows;
-	} catch (error) {
-		if (!isTimeOver(error)) throw error;
-		await client.query("ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece");
-		return undefined;
+	const rows = await client.query<unknown[]>(query).then(
+		(result) => result.rows,
+		(error: unknown) => {
+			if (isTimeOver(error)) return undefined;
+			throw error;
+		},
+	);
+	await takeBackLimit(client);
+	return rows;
+}
+
+/** The limit goes with the savepoint it was set after. Until it is gone it holds for this statement, too. */
+async function takeBackLimit(client: pg.PoolClient): Promise<void> {
+	for (let tries = 1; ; tries += 1) {
+		try {
+			await client.query("ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece");
+			return;
+		} catch (error) {
+			if (!isTimeOver(error) || tries === 10) throw error;
+		}
 	}
 }
 

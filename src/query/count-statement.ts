@@ -66,13 +66,14 @@ export function countStatement({ search, bounds, fields }: Counting, window: Win
  * on disk.
  */
 export function topStatement(search: Search, field: FieldNumber, window: Window, top: number): CountStatement {
-	const { columns } = COUNTED_FIELDS[field];
+	const { columns, names } = COUNTED_FIELDS[field];
 	const list = sql.raw(columns.join(", "));
+	const absent = names ? sql`${list} = 0` : sql`num_nonnulls(${list}) = 0`;
 	const query = sql`
 		SELECT ${list}, count(*) AS n, count(*) OVER () AS of
 		FROM audit.events WHERE ${all(conditionsIn(search, window))}
 		GROUP BY ${list}
-		ORDER BY num_nonnulls(${list}) = 0 DESC, n DESC, ${sql.raw(columns.map((name) => `${name} NULLS FIRST`).join(", "))}
+		ORDER BY ${absent} DESC, n DESC, ${sql.raw(columns.map((name) => `${name} NULLS FIRST`).join(", "))}
 		LIMIT ${top + 1}`;
 	return {
 		query: asArrays(query),
