@@ -74,9 +74,13 @@ function spelt(value: Value, names: DescEnum | undefined) {
 
 /** An answer's fields as plain objects, to be compared with `countsOf`. */
 export function fieldsIn({ fields }: AggregateResponse): object[] {
-	return fields.map(({ $typeName: _, values, ...rest }) => ({
-		...rest,
-		values: values.map(({ $typeName: __, ...value }) => value),
+	return fields.map(({ field, values, other, otherValues, absent, complete }) => ({
+		field,
+		values: values.map(({ value, resourceType, count }) => ({ value, resourceType, count })),
+		other,
+		otherValues,
+		absent,
+		complete,
 	}));
 }
 
