@@ -43,7 +43,10 @@ export function count(command: Command, commandLine: CommandLine): void {
 	addExamples(
 		command,
 		["what happens most", "auditlog count --tenant globex"],
-		["how often something was refused, day by day", "auditlog count --tenant globex --outcome denied --bucket day"],
+		[
+			"how often something was refused, day by day",
+			"auditlog count --tenant globex --outcome denied --since 30d --bucket day",
+		],
 		["who is most active", "auditlog count --tenant globex --since 30d --by actor_id --top 20 --bucket none"],
 	);
 }
