@@ -138,6 +138,7 @@ async function serve(layer: Layer, url: string): Promise<void> {
 		ingest,
 		query: new Query({ db, pageTokenKey: keys.pageTokens }),
 		exporter: { open: nobody },
+		counts: { aggregate: nobody },
 		letters: new LetterQuery({ db, pageTokenKey: keys.pageTokens }),
 		redriver: { redrive: nobody, discard: nobody },
 		access: {

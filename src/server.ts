@@ -16,6 +16,7 @@ import { NatsDoor } from "./ingest/nats-door.ts";
 import { Redriver } from "./ingest/redrive.ts";
 import type { Logger } from "./logger.ts";
 import { startLoop } from "./loop.ts";
+import { Counts } from "./query/aggregate.ts";
 import { KeyQuery } from "./query/api-keys.ts";
 import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
@@ -141,6 +142,7 @@ async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion>
 function openReading(db: Database, { pageTokens }: DerivedKeys) {
 	return {
 		query: new Query({ db, pageTokenKey: pageTokens }),
+		counts: new Counts({ db }),
 		exporter: new Exporter({
 			open: (request, tenantId, masked) => openWalk(db, request, tenantId, masked),
 			tokenKey: pageTokens,

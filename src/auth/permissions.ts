@@ -26,6 +26,7 @@ export const PERMISSIONS = {
 	query: READ,
 	getEvent: READ,
 	export: EXPORT,
+	aggregate: READ,
 	listDeadLetters: OPERATE,
 	getDeadLetter: OPERATE,
 	redriveDeadLetters: OPERATE,

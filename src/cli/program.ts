@@ -25,6 +25,11 @@ const GROUPS = {
 const COMMANDS: Record<string, CommandEntry> = {
 	write: { summary: "write events", group: "events", load: async () => (await import("./write.ts")).write },
 	query: { summary: "search a tenant's events", group: "events", load: async () => (await import("./query.ts")).query },
+	count: {
+		summary: "count a tenant's events, by time and by what they have",
+		group: "events",
+		load: async () => (await import("./count.ts")).count,
+	},
 	get: { summary: "show one event", group: "events", load: async () => (await import("./get.ts")).get },
 	import: {
 		summary: "import events from other systems",

@@ -9,6 +9,8 @@ import { elementPath, pathWithin } from "../event/field-path.ts";
 import { microsOf, rfc3339, timestampOf } from "../event/time.ts";
 import type { Exporter } from "../export/export.ts";
 import {
+	type AggregateRequest,
+	type AggregateResponse,
 	AuditService,
 	BatchWriteMode,
 	type BatchWriteRequest,
@@ -30,6 +32,7 @@ import {
 } from "../gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../gen/audit/v1/event_pb.ts";
 import type { Ingest, ItemResult, Writer } from "../ingest/ingest.ts";
+import type { Counts } from "../query/aggregate.ts";
 import type { Asked } from "../query/asked.ts";
 import type { Query } from "../query/query.ts";
 import { tellsOfReadsOnly } from "../query/read-event.ts";
@@ -47,6 +50,7 @@ export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
 	readonly telemetry: Telemetry;
 	readonly query: Pick<Query, "search" | "get">;
+	readonly counts: Pick<Counts, "aggregate">;
 	readonly exporter: Pick<Exporter<Walk>, "open">;
 	readonly reads: Pick<ReadLog, "recorded" | "recordedStream">;
 	readonly disabled: Pick<DisabledTenants, "has">;
@@ -59,6 +63,7 @@ export interface AuditServiceOptions {
 export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #ingest: AuditServiceOptions["ingest"];
 	readonly #query: AuditServiceOptions["query"];
+	readonly #counts: AuditServiceOptions["counts"];
 	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
 	readonly #disabled: AuditServiceOptions["disabled"];
@@ -67,11 +72,12 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 
 	readonly #rates: RateLimits;
 
-	constructor({ ingest, query, exporter, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
+	constructor({ ingest, query, counts, exporter, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
 		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
+		this.#counts = counts;
 		this.#exporter = exporter;
 		this.#reads = reads;
 		this.#disabled = disabled;
@@ -130,6 +136,20 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
 	}
 
+	/** @param at where the search is in what the caller sent: the fields of its violations begin there */
+	async aggregate(request: AggregateRequest, call: Call, at = "query"): Promise<Recorded<AggregateResponse>> {
+		const principal = principalOf(call);
+		const { tenantId: named = "", actions = [] } = request.query ?? {};
+		const tenantId = tenantOf({ tenantId: named }, principal, at);
+		authorize(principal, "aggregate", tenantId ? [tenantId] : []);
+		await this.#rates.admitRead(principal);
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, at));
+		const { asked, answer } = await this.#counts.aggregate(request, readable, principal.maskedUnits, at);
+		// It shows no events, and says something of all of them.
+		const read = { ...readBy(call, AuditService.method.aggregate, asked), tenantId: readable, returned: 0 };
+		return this.#reads.recorded(tellsOfReadsOnly([], actions) ? [] : [read], answer);
+	}
+
 	/**
 	 * The stream is recorded before it is given, and ends when its tenant is disabled.
 	 *
@@ -141,10 +161,10 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		signal: AbortSignal,
 	): Promise<Recorded<AsyncIterable<ExportResponse>>> {
 		const principal = principalOf(call);
-		const tenantId = tenantOf({ tenantId: request.query?.tenantId ?? "" }, principal, "query.tenant_id");
+		const tenantId = tenantOf({ tenantId: request.query?.tenantId ?? "" }, principal, "query");
 		authorize(principal, "export", tenantId ? [tenantId] : []);
 		await this.#rates.admitRead(principal);
-		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, "query.tenant_id"));
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, "query"));
 		if (!this.#exports.take(principal.id, 1)) throw tooManyExports();
 		if (signal.aborted) this.#exports.giveBack(principal.id, 1);
 		else signal.addEventListener("abort", () => this.#exports.giveBack(principal.id, 1), { once: true });
@@ -217,16 +237,19 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 }
 
 /** The tenant a read is about; undefined if neither the request nor the key names one. */
-function tenantOf(request: { tenantId: string }, principal: Principal, field = "tenant_id"): TenantId | undefined {
+function tenantOf(request: { tenantId: string }, principal: Principal, at = ""): TenantId | undefined {
 	if (request.tenantId === "") return boundTenant(principal);
 	if (isTenantId(request.tenantId)) return request.tenantId;
-	throw invalidArgument([{ field, message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }], "INVALID_REQUEST");
+	throw invalidArgument(
+		[{ field: pathWithin(at, "tenant_id"), message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }],
+		"INVALID_REQUEST",
+	);
 }
 
-function required(tenantId: TenantId | undefined, field = "tenant_id"): TenantId {
+function required(tenantId: TenantId | undefined, at = ""): TenantId {
 	if (tenantId) return tenantId;
 	const message = "is required unless the key is bound to one tenant";
-	throw invalidArgument([{ field, message }], "INVALID_REQUEST");
+	throw invalidArgument([{ field: pathWithin(at, "tenant_id"), message }], "INVALID_REQUEST");
 }
 
 /** The event's own key: with or without its time it is the same that was asked for. */

@@ -100,6 +100,8 @@ const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
 	getEvent: SMALL_ANSWER,
 	// A stream, and bounded by how many there may be: its answer is made for as long as it is read.
 	export: 0,
+	// 11 fields, each with 100 values of up to 512 bytes, and 400 buckets.
+	aggregate: RPC_LIMITS.answerBytes,
 	// 200 letters, each with up to 1,000 characters of what was published.
 	listDeadLetters: RPC_LIMITS.answerBytes,
 	// A body may have 1 MiB, and a third more in JSON.

@@ -14,6 +14,7 @@ export const RECORDED = {
 	query: true,
 	getEvent: true,
 	export: true,
+	aggregate: true,
 	listDeadLetters: true,
 	getDeadLetter: true,
 	redriveDeadLetters: false,

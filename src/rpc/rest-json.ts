@@ -12,7 +12,7 @@ import { EventSchema } from "../gen/audit/v1/event_pb.ts";
 
 /**
  * The REST form of a message: snake_case, times with six fractional digits, and in everything around an event the empty
- * lists, texts and false that protobuf's JSON leaves out. An event holds what it holds and no more.
+ * lists, texts, zeros and false that protobuf's JSON leaves out. An event holds what it holds and no more.
  */
 export function restJson<Desc extends DescMessage>(desc: Desc, message: MessageShape<Desc>): JsonObject {
 	return inRestForm(desc, toJson(desc, message, { useProtoFieldName: true }) as JsonObject, true);
@@ -54,5 +54,7 @@ function emptyOf(field: DescField): JsonValue | undefined {
 	if (field.fieldKind === "list") return [];
 	if (field.fieldKind !== "scalar" || field.presence !== FeatureSet_FieldPresence.IMPLICIT) return undefined;
 	if (field.scalar === ScalarType.STRING) return "";
+	// As protobuf's JSON has 64-bit numbers.
+	if (field.scalar === ScalarType.INT64) return "0";
 	return field.scalar === ScalarType.BOOL ? false : undefined;
 }

@@ -10,57 +10,56 @@ import type { Violation } from "../errors.ts";
 import { type Decoded, readJson } from "../event/decode.ts";
 import { memberPath } from "../event/field-path.ts";
 
-/** A parameter: a field of the request, or of a message in it. */
-interface Param {
-	readonly field: DescField;
-	readonly within?: DescField;
-}
-
-/**
- * What a request has for parameters: its fields; of a message in it, such as a search, the fields of that. Such a search is
- * gone through whole, and has no pages.
- */
-export function paramsOf({ fields }: DescMessage): Param[] {
-	return fields.flatMap((field): Param[] => {
-		const { message } = field;
-		if (field.fieldKind !== "message" || !message || message.typeName.startsWith("google.")) return [{ field }];
-		return message.fields
-			.filter(({ name }) => name !== "page_size" && name !== "page_token")
-			.map((inside) => ({ field: inside, within: field }));
-	});
+/** A field of a request that is a message, of which these fields are parameters as the request's own are. */
+export interface Spread {
+	readonly field: string;
+	/** Those of its fields that are none. */
+	readonly without: readonly string[];
 }
 
 /**
  * Reads a request message from a URL's parameters: each is one, under its name in the schema; a list is the
  * parameter repeated. Made from the descriptor, so that a new filter needs nothing here.
  */
-export function readParams<Desc extends DescMessage>(desc: Desc, params: URLSearchParams): Decoded<MessageShape<Desc>> {
-	const json: JsonObject = {};
+export function readParams<Desc extends DescMessage>(
+	desc: Desc,
+	params: URLSearchParams,
+	spread?: Spread,
+): Decoded<MessageShape<Desc>> {
+	const own: JsonObject = {};
+	const inside: JsonObject = {};
 	const violations: Violation[] = [];
-	const all = paramsOf(desc);
+	const fields = parametersOf(desc, spread);
 	for (const name of new Set(params.keys())) {
-		const param = all.find(({ field: candidate }) => candidate.name === name || candidate.jsonName === name);
-		const field = param?.field;
+		const field = fields.find((candidate) => candidate.name === name || candidate.jsonName === name);
 		const values = params.getAll(name).map((text) => valueOf(field, text));
+		const json = field?.parent === desc ? own : inside;
 		if (!field) {
-			const known = all.map(({ field: candidate }) => candidate.name).join(", ");
+			const known = fields.map((candidate) => candidate.name).join(", ");
 			violations.push({ field: memberPath("", name), message: `is not a parameter; there are ${known}` });
 		} else if (field.fieldKind === "list") {
-			objectIn(json, param?.within)[name] = values;
+			json[name] = values;
 		} else if (values.length > 1) {
 			violations.push({ field: name, message: "must be given once" });
 		} else if (values[0] !== undefined) {
-			objectIn(json, param?.within)[name] = values[0];
+			json[name] = values[0];
 		}
 	}
-	return readJson(desc, json, violations);
+	if (!spread) return readJson(desc, own, violations);
+	const decoded = readJson(desc, { ...own, [spread.field]: inside }, violations);
+	if (decoded.ok) return decoded;
+	const within = `${spread.field}.`;
+	const asGiven = (path: string) => (path.startsWith(within) ? path.slice(within.length) : path);
+	return { ok: false, violations: decoded.violations.map((each) => ({ ...each, field: asGiven(each.field) })) };
 }
 
-function objectIn(json: JsonObject, within: DescField | undefined): JsonObject {
-	if (!within) return json;
-	const inside = (json[within.name] ?? {}) as JsonObject;
-	json[within.name] = inside;
-	return inside;
+/** The fields of a request, and of a message in it, that are parameters. */
+export function parametersOf(desc: DescMessage, spread?: Spread): readonly DescField[] {
+	if (!spread) return desc.fields;
+	return desc.fields.flatMap((field) => {
+		if (field.name !== spread.field) return [field];
+		return (field.message?.fields ?? []).filter(({ name }) => !spread.without.includes(name));
+	});
 }
 
 /** Parameters are texts, as JSON's strings are: only an enum's number has to be told from its name, and yes from no. */

@@ -6,6 +6,8 @@ import { type Decoded, decodeEventJson, decodeJson } from "../event/decode.ts";
 import { memberPath } from "../event/field-path.ts";
 import { LIMITS } from "../event/limits.ts";
 import {
+	AggregateRequestSchema,
+	AggregateResponseSchema,
 	BatchWriteRequestSchema,
 	BatchWriteResponseSchema,
 	ExportRequestSchema,
@@ -26,7 +28,7 @@ import { RestFile, withoutQuery, withWords } from "./rest-file.ts";
 import { restJson } from "./rest-json.ts";
 import { readParams } from "./rest-params.ts";
 import { sendError, sendJson } from "./rest-response.ts";
-import { REST_ROUTES, type RestRpc } from "./rest-routes.ts";
+import { REST_ROUTES, type RestRpc, UNORDERED_SEARCH, WHOLE_SEARCH } from "./rest-routes.ts";
 import type { StreamPlaces } from "./stream-limits.ts";
 import { messagesUntil } from "./until-stopped.ts";
 import { messagesWhileAuthenticated } from "./while-authenticated.ts";
@@ -140,7 +142,14 @@ function restMethods(calls: AuditServiceCalls): Record<Exclude<RestRpc, "export"
 			return restJson(EventSchema, event);
 		},
 	};
-	return { query, writeEvent, batchWrite, getEvent };
+	const aggregate: RestMethod = {
+		rpc: "aggregate",
+		async run({ call, params }) {
+			const request = taken(readParams(AggregateRequestSchema, params, UNORDERED_SEARCH));
+			return restJson(AggregateResponseSchema, await calls.aggregate(request, call, ""));
+		},
+	};
+	return { query, writeEvent, batchWrite, getEvent, aggregate };
 }
 
 /** A file that goes on for as long as its caller reads it, and has the bounds of a streaming RPC. */
@@ -153,7 +162,7 @@ function exportMethod({ calls, places, stopping }: Pick<RestOptions, "calls" | "
 			const over = new AbortController();
 			bounds.whenOver(() => over.abort());
 			return withoutQuery(async () => {
-				const request = taken(readParams(ExportRequestSchema, withWords(params)));
+				const request = taken(readParams(ExportRequestSchema, withWords(params), WHOLE_SEARCH));
 				const messages = await calls.export(request, call, over.signal);
 				return RestFile.open(
 					messagesUntil(messagesWhileAuthenticated(messages, call, over.signal), stopping, goingAway),

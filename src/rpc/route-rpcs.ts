@@ -128,7 +128,7 @@ const NOT_AN_RPC = {
 } as const;
 
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
-	const { writeEvent, batchWrite, query, getEvent, export: exportEvents } = AuditService.method;
+	const { writeEvent, batchWrite, query, getEvent, aggregate, export: exportEvents } = AuditService.method;
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strictJson(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strictJson(query));
@@ -137,6 +137,7 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 		yield* await calls.export(request, callOf(values), signal);
 	}
 	router.rpc(exportEvents, answer, strictJson(exportEvents));
+	router.rpc(aggregate, (request, { values }) => calls.aggregate(request, callOf(values)), strictJson(aggregate));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

@@ -107,6 +107,15 @@ export function inTenant<T>(db: Database, tenantId: TenantId, run: (client: pg.P
 	return readAs(db, { setting: "audit.tenant_id", value: tenantId }, run);
 }
 
+/** As `inTenant`, and all statements see the same: what was committed when the first of them began. */
+export function inTenantAtOnce<T>(
+	db: Database,
+	tenantId: TenantId,
+	run: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+	return readAs(db, { setting: "audit.tenant_id", value: tenantId }, run, "ISOLATION LEVEL REPEATABLE READ");
+}
+
 /** Whose: what is of some tenants, or all there is, also of no known tenant. */
 export type Scope = ReadonlySet<TenantId> | "all";
 
@@ -134,12 +143,13 @@ async function readAs<T>(
 	db: Database,
 	scope: { readonly setting: string; readonly value: string },
 	run: (client: pg.PoolClient) => Promise<T>,
+	isolation: "" | "ISOLATION LEVEL REPEATABLE READ" = "",
 ): Promise<T> {
 	try {
 		const client = await db.reader.connect();
 		let failed = true;
 		try {
-			await client.query("BEGIN TRANSACTION READ ONLY");
+			await client.query(`BEGIN TRANSACTION READ ONLY ${isolation}`);
 			await client.query("SELECT set_config($1, $2, true)", [scope.setting, scope.value]);
 			const result = await run(client);
 			await client.query("COMMIT");

@@ -92,6 +92,7 @@ const CALLS: Record<AuditRpc, (client: AuditClient, tenantId: string) => Promise
 	query: (client, tenantId) => client.query({ tenantId }),
 	getEvent: (client, tenantId) => client.getEvent({ tenantId, id: eventId }),
 	export: (client, tenantId) => exportFile(client, { query: { tenantId }, format: ExportFormat.CSV }),
+	aggregate: (client, tenantId) => client.aggregate({ query: { tenantId } }),
 };
 const rpcs = Object.keys(CALLS) as AuditRpc[];
 

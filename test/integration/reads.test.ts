@@ -3,7 +3,13 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type AuditClient, createAuditClient, createDeadLetterClient, toAuditError } from "../../src/client/index.ts";
+import {
+	AggregateField,
+	type AuditClient,
+	createAuditClient,
+	createDeadLetterClient,
+	toAuditError,
+} from "../../src/client/index.ts";
 import type { Nats } from "../../src/dev/nats.ts";
 import { AuditService, ExportFormat, Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../../src/gen/audit/v1/event_pb.ts";
@@ -99,6 +105,12 @@ describe("an answer that shows something is recorded before it leaves", () => {
 		getEvent: (key) => clientWith(key).getEvent({ tenantId: "acme", id: ids.acme }),
 		export: (key) =>
 			exportFile(clientWith(key), { query: { tenantId: "acme", actions: ["user.*"] }, format: ExportFormat.CSV }),
+		aggregate: (key) =>
+			clientWith(key).aggregate({
+				query: { tenantId: "acme", actions: ["user.*"] },
+				fields: [AggregateField.ACTOR_ID],
+				top: 3,
+			}),
 		listDeadLetters: (key) => createDeadLetterClient({ url: service.httpUrl, key }).listDeadLetters({}),
 		getDeadLetter: (key) =>
 			createDeadLetterClient({ url: service.httpUrl, key }).getDeadLetter({ id: letterIds[0] ?? "" }),
@@ -113,6 +125,9 @@ describe("an answer that shows something is recorded before it leaves", () => {
 				format: "EXPORT_FORMAT_CSV",
 				up_to_batch: expect.any(Number),
 			},
+		],
+		aggregate: () => [
+			{ method: "Aggregate", filter: { actions: ["user.*"], fields: ["AGGREGATE_FIELD_ACTOR_ID"] }, returned: 0 },
 		],
 		listDeadLetters: () => [
 			{ method: "ListDeadLetters", filter: {}, returned: 2 },

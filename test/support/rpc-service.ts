@@ -132,6 +132,7 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
+		counts: { aggregate: reached },
 		exporter: { open: reached },
 		reads: {
 			recorded: (_reads, answer) => Promise.resolve(answer as never),

@@ -1,7 +1,7 @@
 import type { DescEnum, DescField, DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { ScalarType } from "@bufbuild/protobuf";
 import { FILE_HEADER_MEANINGS } from "../../rpc/rest-file.ts";
-import { paramsOf } from "../../rpc/rest-params.ts";
+import { parametersOf } from "../../rpc/rest-params.ts";
 import { STATUS } from "../../rpc/rest-response.ts";
 import { REST_ROUTES, type RestRoute } from "../../rpc/rest-routes.ts";
 import { commentOf, isRequired, type Protos, rulesOf } from "./protos.ts";
@@ -54,9 +54,9 @@ function rpcOf({ services }: Protos, name: string): DescMethod {
 }
 
 function operation(route: RestRoute, rpc: DescMethod, schemas: Schemas): JsonObject {
-	const { body, responseBody, path } = route;
+	const { body, responseBody, path, spread } = route;
 	const inPath = (field: DescField) => path.includes(`{${field.name}}`);
-	const asParameters = body === undefined ? paramsOf(rpc.input).map(({ field }) => field) : [];
+	const asParameters = body === undefined ? parametersOf(rpc.input, spread) : [];
 	const answer = responseBody === undefined ? rpc.output : fieldOf(rpc.output, responseBody);
 	const [summary = ""] = commentOf(rpc).split(/(?<=\.)\s/);
 	return {

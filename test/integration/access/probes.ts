@@ -51,6 +51,9 @@ export const PROBES: readonly Probe[] = [
 	probe("AuditService/BatchWrite", "nothing", ({ tenantId }, caller) => ({ events: [event(tenantId, caller)] })),
 	probe("AuditService/Query", "canary", ({ tenantId }) => ({ tenant_id: tenantId, actions: ["user.login"] })),
 	probe("AuditService/Query", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, ids: [eventId] })),
+	probe("AuditService/Aggregate", "canary", ({ tenantId }) => ({
+		query: { tenant_id: tenantId, actions: ["user.login"] },
+	})),
 	probe("AuditService/GetEvent", "canary", ({ tenantId, eventId }) => ({ tenant_id: tenantId, id: eventId })),
 	probe("AuditService/Export", "canary", ({ tenantId, eventId }) => ({
 		query: { tenant_id: tenantId, ids: [eventId] },
@@ -86,9 +89,12 @@ export function restRequests(
 	request: object,
 ): { method: string; path: string; body: string | undefined }[] {
 	return REST_ROUTES.filter(({ rpc }) => rpc === probe.localName).map((route) => {
-		// Of a message in it, such as a search, the fields are parameters beside the others.
-		const { query, ...others } = request as { query?: object };
-		const rest = new Map(Object.entries({ ...query, ...others }));
+		const spread = "spread" in route ? route.spread.field : "";
+		const rest = new Map(
+			Object.entries(request).flatMap(([name, value]: [string, object]) =>
+				name === spread ? Object.entries(value) : [[name, value]],
+			),
+		);
 		const path = route.path.replace(/\{(\w+)\}/, (_, field: string) => {
 			const value = String(rest.get(field));
 			rest.delete(field);
