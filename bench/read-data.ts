@@ -44,13 +44,8 @@ export const DATA_FOLDER = join(tmpdir(), "auditlog-bench-data");
 const SPARE_BYTES = 15e9;
 const BYTES_PER_EVENT = 2_000;
 const WORKERS = 2;
-/** As many events one transaction stores, */
+/** As many events one transaction stores. */
 const AT_ONCE = 2_500;
-/**
- * and as many one manifest has. Within a batch rows are by tenant: small ones leave the tenants' rows as mixed as calls of
- * single events do.
- */
-const BATCH = 25;
 
 /** What counts blocks by statement: see read-blocks.ts. */
 const COUNTING = { shared_preload_libraries: "pg_stat_statements", "pg_stat_statements.track_planning": "on" };
@@ -163,28 +158,25 @@ async function fillMonths(databaseUrl: string, secret: string, set: EventSet, fi
 	});
 }
 
-/** So many batches of one moment may well have the same name twice: then all of it is tried again with others. */
+/**
+ * One transaction and one manifest. The rows are stored in the order of their times, and not by tenant as a flush has them:
+ * as if they had come one by one, which mixes the tenants' rows most.
+ */
 async function store(
 	db: Database,
 	rows: readonly EventRow[],
 	slotOf: (row: EventRow) => bigint,
 	manifestKey: KeyObject,
-): Promise<void> {
-	for (;;) {
-		const batches = Array.from({ length: Math.ceil(rows.length / BATCH) }, (_, n) =>
-			formBatch(rows.slice(n * BATCH, (n + 1) * BATCH), slotOf),
+) {
+	const batch = formBatch(rows, slotOf);
+	const placed = new Map(batch.placed.map((each) => [each.row, each]));
+	await writeTransaction(db, async (client) => {
+		await copyRows(
+			client,
+			rows.flatMap((row) => placed.get(row) ?? []),
 		);
-		const placed = batches.flatMap((batch) => batch.placed);
-		try {
-			await writeTransaction(db, async (client) => {
-				await copyRows(client, placed);
-				for (const batch of batches) await writeManifest(client, batch, manifestKey);
-			});
-			return;
-		} catch (error) {
-			if (!(error instanceof pg.DatabaseError) || error.constraint !== "manifests_batch_id_key") throw error;
-		}
-	}
+		await writeManifest(client, batch, manifestKey);
+	});
 }
 
 function rowOf(events: Events, number: number, keys: ReturnType<typeof deriveKeys>): EventRow {
