@@ -234,11 +234,9 @@ async function main(): Promise<void> {
 		}
 		if (!values.serve) return;
 		process.stdout.write(`${url}\n`);
-		await Promise.race([
-			once(process, "SIGINT"),
-			once(process, "SIGTERM"),
-			new Promise(() => setInterval(() => {}, 1e6)),
-		]);
+		const alive = setInterval(() => {}, 60_000);
+		await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
+		clearInterval(alive);
 	} finally {
 		await closer.close();
 	}
