@@ -22,6 +22,7 @@ import { ServiceLog } from "../src/storage/service-log.ts";
 import { Tenants } from "../src/storage/tenants.ts";
 import { writeTransaction } from "../src/storage/transaction.ts";
 import { verifyTrail } from "../src/storage/verify.ts";
+import { COUNTING } from "./blocks.ts";
 import { type EventSet, Events, MONTHS, TENANTS, tenantName } from "./read-events.ts";
 
 /**
@@ -47,8 +48,6 @@ const WORKERS = 2;
 /** As many events one transaction stores. */
 const AT_ONCE = 2_500;
 
-/** What counts blocks by statement: see read-blocks.ts. */
-const COUNTING = { shared_preload_libraries: "pg_stat_statements", "pg_stat_statements.track_planning": "on" };
 /** Until it is complete nothing has to survive a crash. */
 const FILLING = {
 	fsync: "off",

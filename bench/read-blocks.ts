@@ -1,0 +1,105 @@
+import { ConnectError } from "@connectrpc/connect";
+import type { AuditClient } from "../src/client/index.ts";
+import { Order } from "../src/gen/audit/v1/audit_service_pb.ts";
+import type { BlockCounter, Blocks } from "./blocks.ts";
+import { type Call, callsOf, PAGE_SIZE, type Request } from "./read-calls.ts";
+import { type Events, LARGEST } from "./read-events.ts";
+
+/** How many blocks does each call touch? */
+export interface CountedCall extends Omit<Call, "request" | "found" | "frequency"> {
+	readonly frequency: Call["frequency"] | "no filter";
+	readonly blocks: Blocks;
+	readonly events: number;
+	/** Whether there is another page: where not as many were found as there are, the search ended before it was done. */
+	readonly more: boolean;
+	/** Instead of an answer: the error's reason. */
+	readonly failed?: string;
+}
+
+/** The page that is measured has so many before it. */
+export const PAGES_BEFORE = 999;
+
+/** Every call twice, of which the dearer counts: the connection knows the tables by then. */
+export async function countBlocks(client: AuditClient, counter: BlockCounter, events: Events): Promise<CountedCall[]> {
+	const counted = await countPages(client, counter, events);
+	for (const { request, found, ...call } of callsOf(events)) {
+		const answer = await count(counter, () => client.query(request));
+		// A search that ends early says so by `more`.
+		if (found !== undefined && !answer.more && !answer.failed && answer.events !== found) {
+			throw new Error(`${call.filter}, ${call.value}, ${call.place}: ${answer.events} events instead of ${found}`);
+		}
+		counted.push({ ...call, ...answer });
+	}
+	return counted;
+}
+
+async function countPages(client: AuditClient, counter: BlockCounter, events: Events): Promise<CountedCall[]> {
+	const base: Request = { tenantId: LARGEST, pageSize: PAGE_SIZE };
+	const { closed, hot } = events.rares;
+	const pageToken = await tokenAfter(client, base, PAGES_BEFORE * PAGE_SIZE);
+	const get = (id: string) => async () => {
+		const { event } = await client.getEvent({ tenantId: LARGEST, id });
+		return { events: event ? [event] : [], nextPageToken: "" };
+	};
+	const calls: [string, CountedCall["place"], () => Promise<Page>][] = [
+		["page 1", "anywhere", () => client.query(base)],
+		["page 1, oldest first", "anywhere", () => client.query({ ...base, order: Order.OLDEST_FIRST })],
+		[`page ${PAGES_BEFORE + 1}`, "anywhere", () => client.query({ ...base, pageToken })],
+		["GetEvent", "closed month", get(closed.id)],
+		["GetEvent", "hot month", get(hot.id)],
+		["GetEvent, none there", "anywhere", () => get("00000000-0000-4000-8000-000000000000")().catch(notFound)],
+	];
+	const counted: CountedCall[] = [];
+	for (const [filter, place, call] of calls) {
+		counted.push({ filter, value: "", frequency: "no filter", place, ...(await count(counter, call)) });
+	}
+	return counted;
+}
+
+interface Page {
+	readonly events: readonly unknown[];
+	readonly nextPageToken: string;
+}
+
+async function count(counter: BlockCounter, call: () => Promise<Page>) {
+	const once = async () => {
+		const { answer, blocks } = await counter.of(() => call().catch(failure));
+		return { blocks, events: answer.events.length, more: answer.nextPageToken !== "", ...pickFailed(answer) };
+	};
+	const [first, second] = [await once(), await once()];
+	return {
+		...(second.blocks.reading > first.blocks.reading ? second : first),
+		blocks: dearer(first.blocks, second.blocks),
+	};
+}
+
+function dearer(a: Blocks, b: Blocks): Blocks {
+	return { reading: Math.max(a.reading, b.reading), recording: Math.max(a.recording, b.recording) };
+}
+
+/** A search that is refused for taking too long is an answer, too. */
+function failure(error: unknown): Page & { failed: string } {
+	if (!(error instanceof ConnectError)) throw error;
+	return { events: [], nextPageToken: "", failed: error.rawMessage };
+}
+
+function pickFailed(answer: Page | (Page & { failed: string })): { failed?: string } {
+	return "failed" in answer ? { failed: answer.failed } : {};
+}
+
+function notFound(error: unknown): Page {
+	if (!(error instanceof ConnectError) || !/no such event/.test(error.rawMessage)) throw error;
+	return { events: [], nextPageToken: "" };
+}
+
+/** The token of the page that comes after so many events; of the last one there is where there are fewer. */
+export async function tokenAfter(client: AuditClient, request: Request, events: number): Promise<string> {
+	let pageToken = "";
+	for (let left = events; left > 0; ) {
+		const page = await client.query({ ...request, pageSize: Math.min(1_000, left), pageToken });
+		if (page.nextPageToken === "") return pageToken;
+		pageToken = page.nextPageToken;
+		left -= page.events.length;
+	}
+	return pageToken;
+}
