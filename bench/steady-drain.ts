@@ -1,0 +1,62 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { toBinary } from "@bufbuild/protobuf";
+import { connect } from "nats";
+import { EventSchema } from "../src/gen/audit/v1/event_pb.ts";
+import { Events } from "./read-events.ts";
+
+/** Events published to NATS at a steady pace, by a process of its own, while something else is measured. */
+export interface SteadyDrain {
+	/** @returns how many were published */
+	stop(): Promise<number>;
+}
+
+const PER_SECOND = 1_000;
+const EVERY_MS = 20;
+
+/** Resolves once the first ones are published. */
+export async function startDrain(natsUrl: string): Promise<SteadyDrain> {
+	const child = spawn(process.execPath, [import.meta.filename, natsUrl], { stdio: ["pipe", "pipe", "inherit"] });
+	let published = 0;
+	const lines = createInterface(child.stdout).on("line", (line) => {
+		published = Number(line);
+	});
+	await once(lines, "line");
+	return {
+		async stop() {
+			const exited = once(child, "exit");
+			child.stdin.end();
+			await exited;
+			return published;
+		},
+	};
+}
+
+/** Publishes until its parent closes the pipe. One event per message, happening now; what is late is caught up with. */
+async function publish(natsUrl: string): Promise<void> {
+	const nc = await connect({ servers: natsUrl });
+	const js = nc.jetstream();
+	const events = new Events({ events: 100_000, until: new Date() });
+	let isOver = false;
+	process.stdin.resume().once("end", () => {
+		isOver = true;
+	});
+	let published = 0;
+	const start = performance.now();
+	while (!isOver) {
+		const due = Math.floor(((performance.now() - start) / 1_000) * PER_SECOND) - published;
+		const messages = Array.from({ length: due }, (_, n) => {
+			const { id: _id, occurredAt: _then, ...event } = events.at((published + n) % events.set.events).event;
+			return js.publish("audit.events", toBinary(EventSchema, { ...event, id: "" }), { timeout: 60_000 });
+		});
+		await Promise.all(messages);
+		published += due;
+		process.stdout.write(`${published}\n`);
+		await sleep(EVERY_MS);
+	}
+	await nc.close();
+}
+
+if (import.meta.main) await publish(process.argv[2] ?? "");
