@@ -2,7 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import type { AuditClient } from "../src/client/index.ts";
 import { Order } from "../src/gen/audit/v1/audit_service_pb.ts";
 import type { BlockCounter, Blocks } from "./blocks.ts";
-import { type Call, callsOf, PAGE_SIZE, type Request } from "./read-calls.ts";
+import { type Call, callsOf, NEVER_USED, PAGE_SIZE, type Place, type Request } from "./read-calls.ts";
 import { type Events, LARGEST } from "./read-events.ts";
 
 /** How many blocks does each call touch? */
@@ -19,9 +19,11 @@ export interface CountedCall extends Omit<Call, "request" | "found" | "frequency
 /** The page that is measured has so many before it. */
 export const PAGES_BEFORE = 999;
 
-/** Every call twice, of which the dearer counts: the connection knows the tables by then. */
 export async function countBlocks(client: AuditClient, counter: BlockCounter, events: Events): Promise<CountedCall[]> {
-	const counted = await countPages(client, counter, events);
+	const counted: CountedCall[] = [];
+	for (const call of await pageCallsOf(client, events, PAGES_BEFORE)) {
+		counted.push({ ...call, value: "", frequency: "no filter", ...(await count(counter, call.run)) });
+	}
 	for (const { request, found, ...call } of callsOf(events)) {
 		const answer = await count(counter, () => client.query(request));
 		// A search that ends early says so by `more`.
@@ -33,27 +35,33 @@ export async function countBlocks(client: AuditClient, counter: BlockCounter, ev
 	return counted;
 }
 
-async function countPages(client: AuditClient, counter: BlockCounter, events: Events): Promise<CountedCall[]> {
+export const PAGE_CALLS = [
+	"page 1",
+	"page 1, oldest first",
+	"a late page",
+	"GetEvent, of a closed month",
+	"GetEvent, of the hot month",
+	"GetEvent, none there",
+] as const;
+
+/** The calls without filters, in the order of PAGE_CALLS. */
+export async function pageCallsOf(client: AuditClient, events: Events, pagesBefore: number) {
 	const base: Request = { tenantId: LARGEST, pageSize: PAGE_SIZE };
 	const { closed, hot } = events.rares;
-	const pageToken = await tokenAfter(client, base, PAGES_BEFORE * PAGE_SIZE);
+	const pageToken = await tokenAfter(client, base, pagesBefore * PAGE_SIZE);
 	const get = (id: string) => async () => {
 		const { event } = await client.getEvent({ tenantId: LARGEST, id });
 		return { events: event ? [event] : [], nextPageToken: "" };
 	};
-	const calls: [string, CountedCall["place"], () => Promise<Page>][] = [
-		["page 1", "anywhere", () => client.query(base)],
-		["page 1, oldest first", "anywhere", () => client.query({ ...base, order: Order.OLDEST_FIRST })],
-		[`page ${PAGES_BEFORE + 1}`, "anywhere", () => client.query({ ...base, pageToken })],
-		["GetEvent", "closed month", get(closed.id)],
-		["GetEvent", "hot month", get(hot.id)],
-		["GetEvent, none there", "anywhere", () => get("00000000-0000-4000-8000-000000000000")().catch(notFound)],
-	];
-	const counted: CountedCall[] = [];
-	for (const [filter, place, call] of calls) {
-		counted.push({ filter, value: "", frequency: "no filter", place, ...(await count(counter, call)) });
-	}
-	return counted;
+	const runs: Record<(typeof PAGE_CALLS)[number], { place: Place; run: () => Promise<Page> }> = {
+		"page 1": { place: "anywhere", run: () => client.query(base) },
+		"page 1, oldest first": { place: "anywhere", run: () => client.query({ ...base, order: Order.OLDEST_FIRST }) },
+		"a late page": { place: "anywhere", run: () => client.query({ ...base, pageToken }) },
+		"GetEvent, of a closed month": { place: "closed month", run: get(closed.id) },
+		"GetEvent, of the hot month": { place: "hot month", run: get(hot.id) },
+		"GetEvent, none there": { place: "anywhere", run: () => get(NEVER_USED)().catch(notFound) },
+	};
+	return PAGE_CALLS.map((filter) => ({ filter, ...runs[filter] }));
 }
 
 interface Page {
@@ -61,7 +69,8 @@ interface Page {
 	readonly nextPageToken: string;
 }
 
-async function count(counter: BlockCounter, call: () => Promise<Page>) {
+/** Twice, of which the dearer counts: the connection knows the tables by then. */
+export async function count(counter: BlockCounter, call: () => Promise<Page>) {
 	const once = async () => {
 		const { answer, blocks } = await counter.of(() => call().catch(failure));
 		return { blocks, events: answer.events.length, more: answer.nextPageToken !== "", ...pickFailed(answer) };

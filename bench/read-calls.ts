@@ -27,7 +27,7 @@ export interface Call {
 }
 
 export const PAGE_SIZE = 50;
-const NEVER_USED = "00000000-0000-4000-8000-000000000000";
+export const NEVER_USED = "00000000-0000-4000-8000-000000000000";
 
 /** Every filter's questions in every place. */
 export function callsOf(events: Events): Call[] {
