@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import type { KeyObject } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -12,6 +12,7 @@ import { Closer } from "../src/closer.ts";
 import { type Postgres, startPostgres } from "../src/dev/postgres.ts";
 import { admit } from "../src/event/admit.ts";
 import type { TenantId } from "../src/event/event.ts";
+import { microsOf, rfc3339 } from "../src/event/time.ts";
 import { formBatch, writeManifest } from "../src/storage/batch.ts";
 import { copyRows } from "../src/storage/copy.ts";
 import { type Database, openDatabase } from "../src/storage/db.ts";
@@ -67,28 +68,33 @@ export interface ReadDatabase {
 /** Starts the PostgreSQL that has the set of so many events, which is made if it is not there. */
 export async function openReadDatabase(closer: Closer, count: number, folder = DATA_FOLDER): Promise<ReadDatabase> {
 	const home = join(folder, String(count));
-	const set = readSet(home) ?? (await make(home, count));
+	const set = readSet(join(home, "set.json")) ?? (await make(home, count));
 	const start = () => startPostgres({ dataDir: join(home, "postgres"), settings: COUNTING });
 	const postgres = closer.add(await start(), (p) => p.stop());
 	await migrate({ databaseUrl: postgres.url, secret: SECRET });
 	return { url: postgres.url, events: new Events(set), postgres };
 }
 
-/** Undefined: there is none that is complete, or it ends in another month and has no hot one. */
-function readSet(home: string): EventSet | undefined {
-	const file = join(home, "set.json");
+/** Undefined: there is none, or it ends in another month and has no hot one. */
+function readSet(file: string): EventSet | undefined {
 	if (!existsSync(file)) return undefined;
 	const { events, until } = JSON.parse(readFileSync(file, "utf8")) as { events: number; until: string };
 	const month = (date: Date) => date.toISOString().slice(0, 7);
 	return month(new Date(until)) === month(new Date()) ? { events, until: new Date(until) } : undefined;
 }
 
+/** Goes on with what was begun, if that was not ended by force. */
 async function make(home: string, count: number): Promise<EventSet> {
-	rmSync(home, { recursive: true, force: true });
-	mkdirSync(home, { recursive: true });
-	const { bavail, bsize } = statfsSync(home);
-	if (bavail * bsize < count * BYTES_PER_EVENT + SPARE_BYTES) throw new Error(`${home}: the disk has too little room`);
-	const set = { events: count, until: new Date() };
+	const begun = join(home, "begun.json");
+	const set = readSet(begun) ?? { events: count, until: new Date() };
+	if (!existsSync(begun) || existsSync(join(home, "postgres", "cluster", "postmaster.pid"))) {
+		rmSync(home, { recursive: true, force: true });
+		mkdirSync(home, { recursive: true });
+		const { bavail, bsize } = statfsSync(home);
+		if (bavail * bsize < count * BYTES_PER_EVENT + SPARE_BYTES)
+			throw new Error(`${home}: the disk has too little room`);
+	}
+	writeFileSync(begun, JSON.stringify(set));
 	const postgres = await startPostgres({ dataDir: join(home, "postgres"), settings: FILLING });
 	try {
 		const start = performance.now();
@@ -98,7 +104,7 @@ async function make(home: string, count: number): Promise<EventSet> {
 	} finally {
 		await postgres.stop();
 	}
-	writeFileSync(join(home, "set.json"), JSON.stringify(set));
+	renameSync(begun, join(home, "set.json"));
 	return set;
 }
 
@@ -150,11 +156,22 @@ async function fillMonths(databaseUrl: string, secret: string, set: EventSet, fi
 	await withStores(databaseUrl, secret, async ({ db, keys, partitions, tenants }) => {
 		for (let n = 0; n < TENANTS; n += 1) await tenants.exists(tenantName(n) as TenantId);
 		for (let from = events.ofMonth(first).from; from < to; from += AT_ONCE) {
+			if (await isStored(db, events, from)) continue;
 			const rows = Array.from({ length: Math.min(AT_ONCE, to - from) }, (_, n) => rowOf(events, from + n, keys));
 			await partitions.ensure(rows.map((row) => row.event.occurredAt));
 			await store(db, rows, (row) => tenants.slotOf(row.event.tenantId), keys.manifests);
 		}
 	});
+}
+
+/** What one transaction stores is there, or nothing of it: its first event tells. */
+async function isStored(db: Database, events: Events, number: number): Promise<boolean> {
+	const { id, tenantId, occurredAt } = events.at(number).event;
+	const { rowCount } = await db.writer.query(
+		"SELECT FROM audit.events WHERE tenant_id = $1 AND occurred_at = $2 AND id = $3",
+		[tenantId, occurredAt && rfc3339(microsOf(occurredAt)), id],
+	);
+	return rowCount === 1;
 }
 
 /**
