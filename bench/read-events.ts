@@ -162,6 +162,11 @@ export class Events {
 		return { ...rare, id };
 	}
 
+	/** Whether it has a rare value. */
+	isPlanted(number: number): boolean {
+		return this.#planted.has(number);
+	}
+
 	/** @returns the event as its writer states it, and when the service admitted it */
 	at(number: number): { event: Event; recordedAt: Micros } {
 		const random = randomFrom(number);

@@ -158,7 +158,7 @@ async function measure(phase: Phase, targets: readonly Target[]) {
 async function measureDraining(targets: readonly Target[]) {
 	const before = await Promise.all(targets.map(eventsStored));
 	const start = performance.now();
-	const drains = await Promise.all(targets.map(({ natsUrl }) => startDrain(natsUrl)));
+	const drains = await Promise.all(targets.map(({ natsUrl }) => startDrain(closer, natsUrl)));
 	const measured = await measure("draining", targets);
 	await Promise.all(drains.map((drain) => drain.stop()));
 	const seconds = (performance.now() - start) / 1_000;
