@@ -124,7 +124,10 @@ async function serve(layer: Layer, url: string): Promise<void> {
 				}
 			: {
 					authenticator: { authenticate: () => Promise.resolve(ANYBODY) } as unknown as Authenticator,
-					reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
+					reads: {
+						recorded: (_reads, answer) => Promise.resolve(answer as never),
+						recordedStream: (_read, messages) => Promise.resolve(messages as never),
+					},
 				};
 	const nobody = () => Promise.reject(new Error("not part of this"));
 	const doors = await listen({
@@ -134,6 +137,7 @@ async function serve(layer: Layer, url: string): Promise<void> {
 		limits: { noticeMs: 0, drainMs: 500 },
 		ingest,
 		query: new Query({ db, pageTokenKey: keys.pageTokens }),
+		exporter: { open: nobody },
 		letters: new LetterQuery({ db, pageTokenKey: keys.pageTokens }),
 		redriver: { redrive: nobody, discard: nobody },
 		access: {

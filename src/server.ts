@@ -4,10 +4,12 @@ import { type BelieveTokensOptions, believeTokens } from "./auth/believe-tokens.
 import { KeyChanges } from "./auth/key-changes.ts";
 import { LastUses, writeUsesTo } from "./auth/last-uses.ts";
 import { CertificateVerifier } from "./auth/mtls.ts";
-import { deriveKeys } from "./auth/secret.ts";
+import { type DerivedKeys, deriveKeys } from "./auth/secret.ts";
 import { Closer } from "./closer.ts";
 import type { Config } from "./config.ts";
 import { AuditError } from "./errors.ts";
+import { Exporter } from "./export/export.ts";
+import { Turns } from "./export/turns.ts";
 import { addGauges } from "./gauges.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { NatsDoor } from "./ingest/nats-door.ts";
@@ -19,6 +21,7 @@ import { LetterQuery } from "./query/dead-letters.ts";
 import { Query } from "./query/query.ts";
 import { ReadLog, TELL_EVERY_MS } from "./query/read-log.ts";
 import { TenantQuery } from "./query/tenants.ts";
+import { openWalk } from "./query/walk.ts";
 import { listen } from "./rpc/listen.ts";
 import { type OpenTls, openTls } from "./rpc/open-tls.ts";
 import { Appender } from "./storage/append.ts";
@@ -44,6 +47,8 @@ export interface RunningServer {
 }
 
 const PARTITION_CHECK_MS = 3_600_000;
+/** How many exports read at a time: fewer than the reader has connections, so that searches find some. */
+const READING_EXPORTS = 4;
 
 /**
  * The whole service on one page. Built sink-first: each line uses only what stands above it, so closing in reverse
@@ -94,8 +99,6 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		);
 		const settler = new LetterSettler({ db, tenants, partitions, ...hashing, logger, onAppended: onAppendedByService });
 		const redriver = new Redriver({ db, ingest, settler });
-		const query = new Query({ db, pageTokenKey: keys.pageTokens });
-		const letters = new LetterQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyQuery = new KeyQuery({ db, pageTokenKey: keys.pageTokens });
 		const tenantList = new TenantQuery({ db, pageTokenKey: keys.pageTokens });
 		const keyChanges = new KeyChanges({ log, keys, tenants, logger });
@@ -110,7 +113,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Runni
 		addGauges(telemetry, { db, ingest, partitions, natsDoor });
 		const readiness = () => checkReadiness(db, schema, natsDoor);
 		const access = { keyChanges, keyQuery, tenants };
-		const calls = { ingest, query, reads, letters, redriver, access, tenants, tenantList, disabled: tenants.disabled };
+		const reading = { ...openReading(db, keys), reads };
+		const calls = { ingest, ...reading, redriver, access, tenants, tenantList, disabled: tenants.disabled };
 		const services = { ...calls, authenticator, readiness, telemetry, logger };
 		const { httpUrl, grpcUrl } = closer.add(await listen({ ...config, tls: tls.files, ...services }), (doors) =>
 			doors.close(),
@@ -131,6 +135,19 @@ async function checkSchema(db: Database, logger: Logger): Promise<SchemaVersion>
 		logger.warn({ err: error.cause }, "the database is away; waiting for it");
 	});
 	return schema;
+}
+
+/** What answers questions about events and dead letters. */
+function openReading(db: Database, { pageTokens }: DerivedKeys) {
+	return {
+		query: new Query({ db, pageTokenKey: pageTokens }),
+		exporter: new Exporter({
+			open: (request, tenantId, masked) => openWalk(db, request, tenantId, masked),
+			tokenKey: pageTokens,
+			turns: new Turns(READING_EXPORTS),
+		}),
+		letters: new LetterQuery({ db, pageTokenKey: pageTokens }),
+	};
 }
 
 /** Who may be known, and how: by key always, by token and certificate if there are settings for it. */

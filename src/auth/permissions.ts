@@ -15,6 +15,7 @@ export type RpcName =
 
 const WRITE = ["writer", "operator"] as const;
 const READ = ["reader", "exporter", "auditor", "tenant_admin", "operator"] as const;
+const EXPORT = ["exporter", "tenant_admin", "operator"] as const;
 const ADMINISTER = ["tenant_admin", "operator"] as const;
 const OPERATE = ["operator"] as const;
 
@@ -24,6 +25,7 @@ export const PERMISSIONS = {
 	batchWrite: WRITE,
 	query: READ,
 	getEvent: READ,
+	export: EXPORT,
 	listDeadLetters: OPERATE,
 	getDeadLetter: OPERATE,
 	redriveDeadLetters: OPERATE,

@@ -4,7 +4,7 @@ import type { EventId, Micros, TenantId } from "../event/event.ts";
 import { rfc3339, timestampOf } from "../event/time.ts";
 import { Category, type EventSchema } from "../gen/audit/v1/event_pb.ts";
 import type { Told } from "../storage/service-log.ts";
-import type { Read } from "./read-log.ts";
+import type { Read, ReadBegun } from "./read-log.ts";
 
 /** The events that tell who read a log. Searches leave them out unless they are asked for. */
 export const READ_ACTIONS = ["audit.read", "audit.read.summary"] as const;
@@ -24,8 +24,8 @@ export function tellsOfReadsOnly(events: readonly { readonly action: string }[],
  * That somebody read a tenant's log. A filter at every limit has 200 KiB, and the rules for its texts are those for events':
  * the event is always admitted.
  */
-export function readEvent(read: Read, id: EventId, occurredAt: Micros): Told {
-	const { tenantId, method, protocol, asked, shows, returned, requestId } = read;
+export function readEvent(read: ReadBegun, id: EventId, occurredAt: Micros): Told {
+	const { tenantId, method, protocol, asked, shows, returned, told, requestId } = read;
 	return {
 		tenantId,
 		event: {
@@ -35,7 +35,7 @@ export function readEvent(read: Read, id: EventId, occurredAt: Micros): Told {
 			action: READ_ACTIONS[0],
 			relatedResources: shows ? [shows] : [],
 			context: { ipAddress: read.address, requestId },
-			metadata: { method, protocol, filter: asked.stated, returned },
+			metadata: { method, protocol, filter: asked.stated, ...told, ...(returned !== undefined && { returned }) },
 		},
 	};
 }
@@ -43,7 +43,7 @@ export function readEvent(read: Read, id: EventId, occurredAt: Micros): Told {
 /** The reads of one window, or of the rest of it. */
 export interface Tally {
 	/** Who reads: of its first read. */
-	readonly of: Omit<Read, "asked" | "returned">;
+	readonly of: Omit<Read, "asked" | "returned" | "told">;
 	/** The `audit.read` that was committed before the first answer. */
 	readonly readId: EventId;
 	reads: number;

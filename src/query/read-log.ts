@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { Principal } from "../auth/principal.ts";
 import { AuditError } from "../errors.ts";
 import type { EventId, Micros, TenantId } from "../event/event.ts";
@@ -23,7 +24,12 @@ export interface Read {
 	readonly shows?: { readonly type: string; readonly id: string };
 	/** How many events, or dead letters, the answer has. */
 	readonly returned: number;
+	/** What else is to be told. */
+	readonly told?: JsonObject;
 }
+
+/** A read of which it is not known yet how much it will show. */
+export type ReadBegun = Omit<Read, "returned"> & { readonly returned?: number };
 
 declare const recorded: unique symbol;
 /** An answer that may leave: that it was given is in the log of everyone it concerns. Only `ReadLog` makes one. */
@@ -63,6 +69,8 @@ export class ReadLog {
 	readonly #now: () => number;
 	/** By what makes reads the same; the oldest first. */
 	readonly #windows = new Map<string, Window>();
+	/** Of streams that are being given. */
+	readonly #open = new Set<Tally>();
 	/** What summaries are still to be stored, the oldest first. */
 	readonly #owed = new Set<Tally>();
 	#telling: Promise<void> | undefined;
@@ -87,6 +95,47 @@ export class ReadLog {
 		return answer as Recorded<T>;
 	}
 
+	/**
+	 * Gives a stream back once it is recorded that it is given: each by an `audit.read` of its own. At its end, whatever that is, a
+	 * summary says how much of it was given.
+	 *
+	 * @param countOf how many events were shown up to and with a message; undefined for one that does not tell
+	 * @throws AuditError unavailable: then nobody may see any of it
+	 */
+	async recordedStream<T>(
+		read: ReadBegun,
+		messages: AsyncIterable<T>,
+		countOf: (message: T) => number | undefined,
+	): Promise<Recorded<AsyncIterable<T>>> {
+		const begunAt = micros(this.#now());
+		const readId = newEventId(begunAt);
+		await this.#store(readEvent(read, readId, begunAt)).catch((error: unknown) => {
+			throw unrecorded(error);
+		});
+		const { asked: _asked, told: _told, ...of } = read;
+		const tally: Tally = { of, readId, reads: 1, returned: 0, firstAt: begunAt, lastAt: begunAt };
+		return this.#counted(tally, messages, countOf) as AsyncIterable<T> as Recorded<AsyncIterable<T>>;
+	}
+
+	async *#counted<T>(
+		tally: Tally,
+		messages: AsyncIterable<T>,
+		countOf: (message: T) => number | undefined,
+	): AsyncGenerator<T> {
+		this.#open.add(tally);
+		try {
+			for await (const message of messages) {
+				// Before it leaves: a caller who goes away with it has it.
+				tally.returned = countOf(message) ?? tally.returned;
+				tally.lastAt = micros(this.#now());
+				yield message;
+			}
+		} finally {
+			// Should it fail, it is tried again with the next round, which says why.
+			if (this.#open.delete(tally)) void this.#tellOf(tally).catch(() => {});
+		}
+	}
+
 	/** Stores the summaries that are due. @throws AuditError unavailable: they stay due */
 	async tellDue(): Promise<void> {
 		const now = this.#now();
@@ -104,6 +153,8 @@ export class ReadLog {
 		await this.#storing;
 		for (const window of this.#windows.values()) this.#owe(window);
 		this.#windows.clear();
+		for (const tally of this.#open) this.#owed.add(tally);
+		this.#open.clear();
 		// A round that is under way may not have seen the last ones.
 		await this.#telling?.catch(() => {});
 		await this.#tellOwed().catch((error: unknown) => {
@@ -172,6 +223,11 @@ export class ReadLog {
 			this.#logger.error({ lost: 1 }, "summaries of reads could not be stored");
 			return;
 		}
+	}
+
+	#tellOf(tally: Tally): Promise<void> {
+		this.#owed.add(tally);
+		return this.#tellOwed();
 	}
 
 	#tellOwed(): Promise<void> {

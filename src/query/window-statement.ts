@@ -66,7 +66,7 @@ function bytesShown(masked: ReadonlySet<string>): RawBuilder<number> {
 	return sql<number>`${sql.raw(shown.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
 }
 
-function afterCursor(search: Search, cursor: Cursor | undefined): Condition[] {
+export function afterCursor(search: Search, cursor: Cursor | undefined): Condition[] {
 	if (!cursor) return [];
 	const beyond = sql.raw(search.newestFirst ? "<" : ">");
 	return [sql`(occurred_at, id) ${beyond} (${timestamp(cursor.occurredAt)}, ${cursor.id}::uuid)`];

@@ -7,6 +7,7 @@ import { isTenantId } from "../event/admit.ts";
 import type { EventInput, TenantId } from "../event/event.ts";
 import { elementPath, pathWithin } from "../event/field-path.ts";
 import { microsOf, rfc3339, timestampOf } from "../event/time.ts";
+import type { Exporter } from "../export/export.ts";
 import {
 	AuditService,
 	BatchWriteMode,
@@ -15,6 +16,8 @@ import {
 	BatchWriteResponseSchema,
 	type BatchWriteResult,
 	BatchWriteResultSchema,
+	type ExportRequest,
+	type ExportResponse,
 	type GetEventRequest,
 	type GetEventResponse,
 	GetEventResponseSchema,
@@ -31,10 +34,12 @@ import type { Asked } from "../query/asked.ts";
 import type { Query } from "../query/query.ts";
 import { tellsOfReadsOnly } from "../query/read-event.ts";
 import type { ReadLog, Recorded } from "../query/read-log.ts";
+import type { Walk } from "../query/walk.ts";
 import type { DisabledTenants } from "../storage/disabled-tenants.ts";
 import type { Telemetry } from "../telemetry.ts";
 import { type Call, principalOf } from "./call.ts";
 import { refuseDisabled } from "./disabled.ts";
+import { Quota } from "./quota.ts";
 import type { RateLimits } from "./rate-limits.ts";
 import { type Answers, readBy } from "./recorded-reads.ts";
 
@@ -42,7 +47,8 @@ export interface AuditServiceOptions {
 	readonly ingest: Pick<Ingest, "accept">;
 	readonly telemetry: Telemetry;
 	readonly query: Pick<Query, "search" | "get">;
-	readonly reads: Pick<ReadLog, "recorded">;
+	readonly exporter: Pick<Exporter<Walk>, "open">;
+	readonly reads: Pick<ReadLog, "recorded" | "recordedStream">;
 	readonly disabled: Pick<DisabledTenants, "has">;
 }
 
@@ -56,14 +62,17 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #reads: AuditServiceOptions["reads"];
 	readonly #telemetry: Telemetry;
 	readonly #disabled: AuditServiceOptions["disabled"];
+	readonly #exporter: AuditServiceOptions["exporter"];
+	readonly #exports = new Quota(MOST_EXPORTS, MOST_EXPORTS_OF_ONE);
 
 	readonly #rates: RateLimits;
 
-	constructor({ ingest, query, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
+	constructor({ ingest, query, exporter, reads, telemetry, disabled }: AuditServiceOptions, rates: RateLimits) {
 		this.#rates = rates;
 		this.#ingest = ingest;
 		this.#telemetry = telemetry;
 		this.#query = query;
+		this.#exporter = exporter;
 		this.#reads = reads;
 		this.#disabled = disabled;
 	}
@@ -120,6 +129,51 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		const reads = tellsOfReadsOnly([event], []) ? [] : [{ ...read, shows, returned: 1 }];
 		return this.#reads.recorded(reads, create(GetEventResponseSchema, { event }));
 	}
+
+	/**
+	 * The stream is recorded before it is given, and ends when its tenant is disabled.
+	 *
+	 * @param signal aborted when the call is over
+	 */
+	async export(
+		request: ExportRequest,
+		call: Call,
+		signal: AbortSignal,
+	): Promise<Recorded<AsyncIterable<ExportResponse>>> {
+		const principal = principalOf(call);
+		const tenantId = tenantOf({ tenantId: request.query?.tenantId ?? "" }, principal, "query.tenant_id");
+		authorize(principal, "export", tenantId ? [tenantId] : []);
+		await this.#rates.admitRead(principal);
+		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, "query.tenant_id"));
+		if (!this.#exports.take(principal.id, 1)) throw tooManyExports();
+		if (signal.aborted) this.#exports.giveBack(principal.id, 1);
+		else signal.addEventListener("abort", () => this.#exports.giveBack(principal.id, 1), { once: true });
+		const opened = await this.#exporter.open(request, readable, principal.maskedUnits);
+		const { told } = opened;
+		const read = { ...readBy(call, AuditService.method.export, opened.source.asked), tenantId: readable, told };
+		const whileOpen = this.#whileOpen(opened.messages(signal), principal, readable);
+		return this.#reads.recordedStream(read, whileOpen, ({ part }) =>
+			part.case === "start" ? undefined : Number(part.value?.events ?? 0) - Number(told.resumed_after ?? 0),
+		);
+	}
+
+	async *#whileOpen<T>(messages: AsyncIterable<T>, principal: Principal, tenantId: TenantId): AsyncGenerator<T> {
+		for await (const message of messages) {
+			await refuseDisabled(this.#disabled, principal, tenantId);
+			yield message;
+		}
+	}
+}
+
+/** Each has a few MiB of events in its hands. */
+const MOST_EXPORTS = 32;
+const MOST_EXPORTS_OF_ONE = 8;
+
+function tooManyExports(): AuditError {
+	return new AuditError("resource_exhausted", "as many exports are open as may be; try again when one has ended", {
+		reason: "TOO_MANY_EXPORTS",
+		retryAfterMs: 30_000,
+	});
 }
 
 /** An item's error with its violations' fields as paths from the top of the request. */
@@ -163,19 +217,16 @@ function writerOf(principal: Principal, { trace }: Call): Writer {
 }
 
 /** The tenant a read is about; undefined if neither the request nor the key names one. */
-function tenantOf(request: { tenantId: string }, principal: Principal): TenantId | undefined {
+function tenantOf(request: { tenantId: string }, principal: Principal, field = "tenant_id"): TenantId | undefined {
 	if (request.tenantId === "") return boundTenant(principal);
 	if (isTenantId(request.tenantId)) return request.tenantId;
-	throw invalidArgument(
-		[{ field: "tenant_id", message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }],
-		"INVALID_REQUEST",
-	);
+	throw invalidArgument([{ field, message: "must be 1 to 128 of A-Z a-z 0-9 . _ : -" }], "INVALID_REQUEST");
 }
 
-function required(tenantId: TenantId | undefined): TenantId {
+function required(tenantId: TenantId | undefined, field = "tenant_id"): TenantId {
 	if (tenantId) return tenantId;
 	const message = "is required unless the key is bound to one tenant";
-	throw invalidArgument([{ field: "tenant_id", message }], "INVALID_REQUEST");
+	throw invalidArgument([{ field, message }], "INVALID_REQUEST");
 }
 
 /** The event's own key: with or without its time it is the same that was asked for. */

@@ -98,6 +98,8 @@ const ANSWER_BYTES: Readonly<Record<RpcName, number>> = {
 	batchWrite: 0,
 	query: RPC_LIMITS.answerBytes,
 	getEvent: SMALL_ANSWER,
+	// A stream, and bounded by how many there may be: its answer is made for as long as it is read.
+	export: 0,
 	// 200 letters, each with up to 1,000 characters of what was published.
 	listDeadLetters: RPC_LIMITS.answerBytes,
 	// A body may have 1 MiB, and a third more in JSON.

@@ -24,7 +24,10 @@ import { routeRpcs } from "./route-rpcs.ts";
 import { TenantServiceCalls, type TenantServiceOptions } from "./tenant-service.ts";
 import type { TlsFiles } from "./tls-front.ts";
 
-export interface ListenOptions extends AuditServiceOptions, DeadLetterServiceOptions, TenantServiceOptions {
+export interface ListenOptions
+	extends AuditServiceOptions,
+		Omit<DeadLetterServiceOptions, "reads">,
+		TenantServiceOptions {
 	readonly host: string;
 	readonly httpPort: Port;
 	readonly grpcPort: Port;

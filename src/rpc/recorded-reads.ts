@@ -13,6 +13,7 @@ export const RECORDED = {
 	batchWrite: false,
 	query: true,
 	getEvent: true,
+	export: true,
 	listDeadLetters: true,
 	getDeadLetter: true,
 	redriveDeadLetters: false,
@@ -28,12 +29,17 @@ export const RECORDED = {
 	enableTenant: false,
 } as const satisfies Record<RpcName, boolean>;
 
-/** The methods that answer a service's RPCs: one that has to be recorded and gives an answer that was not, does not compile. */
+/**
+ * The methods that answer a service's RPCs: one that has to be recorded and gives an answer that was not, does not compile. A
+ * stream is recorded before its first message can be asked for.
+ */
 export type Answers<Service extends { readonly method: object }> = {
 	[Rpc in RpcName & keyof Service["method"]]: (
 		...request: never[]
-	) => Promise<(typeof RECORDED)[Rpc] extends true ? Recorded<unknown> : unknown>;
+	) => Promise<(typeof RECORDED)[Rpc] extends true ? Recorded<Answer<Service["method"][Rpc]>> : unknown>;
 };
+
+type Answer<Method> = Method extends { readonly methodKind: "unary" } ? unknown : AsyncIterable<unknown>;
 
 /** What is known of a read by its call. */
 export function readBy(

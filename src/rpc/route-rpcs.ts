@@ -3,6 +3,7 @@ import {
 	type ConnectRouterOptions,
 	type ContextValues,
 	createConnectRouter,
+	type HandlerContext,
 } from "@connectrpc/connect";
 import {
 	compressionGzip,
@@ -11,7 +12,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { AuditError } from "../errors.ts";
-import { AuditService } from "../gen/audit/v1/audit_service_pb.ts";
+import { AuditService, type ExportRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import type { AccessServiceCalls } from "./access-service.ts";
 import type { AuditServiceCalls } from "./audit-service.ts";
 import { callOf, contextOf, type Route } from "./call.ts";
@@ -119,11 +120,15 @@ const NOT_AN_RPC = {
 } as const;
 
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
-	const { writeEvent, batchWrite, query, getEvent } = AuditService.method;
+	const { writeEvent, batchWrite, query, getEvent, export: exportEvents } = AuditService.method;
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
 	router.rpc(batchWrite, (request, { values }) => calls.batchWrite(request, callOf(values)), strictJson(batchWrite));
 	router.rpc(query, (request, { values }) => calls.query(request, callOf(values)), strictJson(query));
 	router.rpc(getEvent, (request, { values }) => calls.getEvent(request, callOf(values)), strictJson(getEvent));
+	async function* answer(request: ExportRequest, { values, signal }: HandlerContext) {
+		yield* await calls.export(request, callOf(values), signal);
+	}
+	router.rpc(exportEvents, answer, strictJson(exportEvents));
 }
 
 /** The names of content codings have no case (RFC 9110 8.4.1), but to Connect. @returns whether any compresses */

@@ -97,6 +97,7 @@ interface ClientInternals {
 	connection?: { stream?: { destroy(): void } };
 }
 
-function breakConnection(client: pg.PoolClient): void {
+/** Makes whatever waits on it fail at once. What the server was doing goes on until it notices. */
+export function breakConnection(client: pg.PoolClient): void {
 	(client as ClientInternals).connection?.stream?.destroy();
 }

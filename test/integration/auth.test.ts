@@ -5,7 +5,8 @@ import { demoApiKey, formatApiKey } from "../../src/auth/api-keys.ts";
 import { PERMISSIONS, type RpcName } from "../../src/auth/permissions.ts";
 import { ROLES, type Role } from "../../src/auth/principal.ts";
 import { deriveKeys } from "../../src/auth/secret.ts";
-import { AuditService } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import { AuditService, ExportFormat } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import { exportFile } from "../support/export-file.ts";
 import { createKey, type RpcService, startRpcService } from "../support/rpc-service.ts";
 import { startOwnPostgres, testSecret } from "../support/services.ts";
 
@@ -38,6 +39,7 @@ const CALLS: Record<AuditRpc, (client: Client, tenantId: string) => Promise<unkn
 		client.batchWrite({ events: [{ tenantId, action: "user.login", actor: { id: "jane" } }] }),
 	query: (client, tenantId) => client.query({ tenantId }),
 	getEvent: (client, tenantId) => client.getEvent({ tenantId, id: eventId }),
+	export: (client, tenantId) => exportFile(client, { query: { tenantId }, format: ExportFormat.CSV }),
 };
 const rpcs = Object.keys(CALLS) as AuditRpc[];
 

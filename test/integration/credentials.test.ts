@@ -8,9 +8,10 @@ import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PERMISSIONS } from "../../src/auth/permissions.ts";
 import { ROLES, type Role } from "../../src/auth/principal.ts";
-import { AuditService } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import { AuditService, ExportFormat } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import { DeadLetterService } from "../../src/gen/audit/v1/dead_letter_service_pb.ts";
 import { type Ca, type CertificateRequest, type Issued, makeCa } from "../support/certificates.ts";
+import { exportFile } from "../support/export-file.ts";
 import { type RpcService, startRpcService } from "../support/rpc-service.ts";
 import { waitFor } from "../support/services.ts";
 import { askHttps, openTls, type TlsFolder, writeTlsFolder } from "../support/tls-files.ts";
@@ -90,6 +91,7 @@ const CALLS: Record<AuditRpc, (client: AuditClient, tenantId: string) => Promise
 	batchWrite: (client, tenantId) => client.batchWrite({ events: [{ ...event, tenantId }] }),
 	query: (client, tenantId) => client.query({ tenantId }),
 	getEvent: (client, tenantId) => client.getEvent({ tenantId, id: eventId }),
+	export: (client, tenantId) => exportFile(client, { query: { tenantId }, format: ExportFormat.CSV }),
 };
 const rpcs = Object.keys(CALLS) as AuditRpc[];
 

@@ -5,10 +5,11 @@ import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type AuditClient, createAuditClient, createDeadLetterClient, toAuditError } from "../../src/client/index.ts";
 import type { Nats } from "../../src/dev/nats.ts";
-import { AuditService, Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
+import { AuditService, ExportFormat, Order, QueryRequestSchema } from "../../src/gen/audit/v1/audit_service_pb.ts";
 import type { Event } from "../../src/gen/audit/v1/event_pb.ts";
 import type { RECORDED } from "../../src/rpc/recorded-reads.ts";
 import { checkTrail } from "../support/check-trail.ts";
+import { exportFile } from "../support/export-file.ts";
 import { openNatsClient, untilDrained, untilUp } from "../support/nats-client.ts";
 import { createKey, type RpcService, startRpcService } from "../support/rpc-service.ts";
 import { runCli } from "../support/run-cli.ts";
@@ -96,6 +97,8 @@ describe("an answer that shows something is recorded before it leaves", () => {
 	const READS: Record<RecordedRpc, (key: string) => Promise<unknown>> = {
 		query: (key) => clientWith(key).query({ tenantId: "acme", actions: ["user.*"] }),
 		getEvent: (key) => clientWith(key).getEvent({ tenantId: "acme", id: ids.acme }),
+		export: (key) =>
+			exportFile(clientWith(key), { query: { tenantId: "acme", actions: ["user.*"] }, format: ExportFormat.CSV }),
 		listDeadLetters: (key) => createDeadLetterClient({ url: service.httpUrl, key }).listDeadLetters({}),
 		getDeadLetter: (key) =>
 			createDeadLetterClient({ url: service.httpUrl, key }).getDeadLetter({ id: letterIds[0] ?? "" }),
@@ -103,6 +106,14 @@ describe("an answer that shows something is recorded before it leaves", () => {
 	const WANTED: Record<RecordedRpc, () => object[]> = {
 		query: () => [{ method: "Query", filter: { actions: ["user.*"] }, returned: 2 }],
 		getEvent: () => [{ method: "GetEvent", filter: { id: ids.acme, occurred_at: expect.any(String) }, returned: 1 }],
+		export: () => [
+			{
+				method: "Export",
+				filter: { actions: ["user.*"] },
+				format: "EXPORT_FORMAT_CSV",
+				up_to_batch: expect.any(Number),
+			},
+		],
 		listDeadLetters: () => [
 			{ method: "ListDeadLetters", filter: {}, returned: 2 },
 			{ method: "ListDeadLetters", filter: {}, returned: 1 },

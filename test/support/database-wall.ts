@@ -22,6 +22,8 @@ export const LEAF = "of audit_owner, row security forced, immutable";
 
 /** Who but the owner may do what. With columns: with these alone. Nobody may do anything with a leaf. */
 export const GRANTS = [
+	"audit_reader: EXECUTE on audit.batches_after(bigint,bigint[])",
+	"audit_reader: EXECUTE on audit.newest_batch()",
 	"audit_reader: EXECUTE on audit.disabled_tenants()",
 	"audit_reader: SELECT on audit.api_keys(created_at, created_by, expires_at, id, identity, last_used_at, masked_units, name, revoked_at, role, tenant_ids)",
 	"audit_reader: SELECT on audit.tenant_changes",
@@ -69,6 +71,8 @@ export const GRANTS = [
 
 /** Functions; whose rights they have; who may call them is in `GRANTS`. */
 export const FUNCTIONS = [
+	"audit.batches_after(bigint,bigint[]): as audit_owner",
+	"audit.newest_batch(): as audit_owner",
 	"audit.change_tenant(text,text,boolean): as audit_owner",
 	"audit.create_api_key(text,bytea,text,text,text[],text[],timestamp with time zone,text): as audit_owner",
 	"audit.disabled_tenants(): as audit_owner",

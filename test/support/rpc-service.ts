@@ -98,7 +98,16 @@ export async function startDoors(
 	options: Partial<
 		Pick<
 			ListenOptions,
-			"limits" | "ingest" | "query" | "reads" | "readiness" | "logger" | "trustedProxies" | "corsOrigins" | "tls"
+			| "limits"
+			| "ingest"
+			| "query"
+			| "exporter"
+			| "reads"
+			| "readiness"
+			| "logger"
+			| "trustedProxies"
+			| "corsOrigins"
+			| "tls"
 		>
 	> = {},
 ): Promise<Doors & { createKey(role: Role): string }> {
@@ -111,7 +120,11 @@ export async function startDoors(
 		grpcPort: { number: 0, explicit: true },
 		ingest: { accept: reached },
 		query: { search: reached, get: reached },
-		reads: { recorded: (_reads, answer) => Promise.resolve(answer as never) },
+		exporter: { open: reached },
+		reads: {
+			recorded: (_reads, answer) => Promise.resolve(answer as never),
+			recordedStream: (_read, messages) => Promise.resolve(messages as never),
+		},
 		letters: { list: reached, get: reached },
 		redriver: { redrive: reached, discard: reached },
 		access: {

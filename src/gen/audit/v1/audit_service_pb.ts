@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file audit/v1/audit_service.proto.
  */
 export const file_audit_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIoEHCgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyEjIKDnJlY29yZGVkX2FmdGVyGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9yZWNvcmRlZF9iZWZvcmUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KDGFjdG9yX2VtYWlscxgRIAMoCUIIukgFkgECEGQSMgoLYWN0b3JfdHlwZXMYEiADKA4yEy5hdWRpdC52MS5BY3RvclR5cGVCCLpIBZIBAhBkEhwKCnJlcXVlc3RfaWQYEyABKAlCCLpIBXIDKIACEhoKCHRyYWNlX2lkGBQgASgJQgi6SAVyAyiAAhIcCgNpZHMYFSADKAlCD7pIDJIBCRBkIgVyA7ABARIVCg1pbmNsdWRlX3JlYWRzGBYgASgIIkkKDVF1ZXJ5UmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8uYXVkaXQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo8BCg9HZXRFdmVudFJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhQKAmlkGAIgASgJQgi6SAVyA7ABARIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiMgoQR2V0RXZlbnRSZXNwb25zZRIeCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Km0KDkJhdGNoV3JpdGVNb2RlEiAKHEJBVENIX1dSSVRFX01PREVfVU5TUEVDSUZJRUQQABIcChhCQVRDSF9XUklURV9NT0RFX1BBUlRJQUwQARIbChdCQVRDSF9XUklURV9NT0RFX0FUT01JQxACKk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIysQIKDEF1ZGl0U2VydmljZRJMCgpXcml0ZUV2ZW50EhsuYXVkaXQudjEuV3JpdGVFdmVudFJlcXVlc3QaHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2UiA5ACAhJMCgpCYXRjaFdyaXRlEhsuYXVkaXQudjEuQmF0Y2hXcml0ZVJlcXVlc3QaHC5hdWRpdC52MS5CYXRjaFdyaXRlUmVzcG9uc2UiA5ACAhI9CgVRdWVyeRIWLmF1ZGl0LnYxLlF1ZXJ5UmVxdWVzdBoXLmF1ZGl0LnYxLlF1ZXJ5UmVzcG9uc2UiA5ACARJGCghHZXRFdmVudBIZLmF1ZGl0LnYxLkdldEV2ZW50UmVxdWVzdBoaLmF1ZGl0LnYxLkdldEV2ZW50UmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("ChxhdWRpdC92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEghhdWRpdC52MSI7ChFXcml0ZUV2ZW50UmVxdWVzdBImCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50Qga6SAPIAQEivwEKEldyaXRlRXZlbnRSZXNwb25zZRIQCghldmVudF9pZBgBIAEoCRIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWR1cGxpY2F0ZRgEIAEoCBIiCgdyZWNlaXB0GAUgASgLMhEuYXVkaXQudjEuUmVjZWlwdCIuCgdSZWNlaXB0EhAKCGJhdGNoX2lkGAEgASgDEhEKCWxlYWZfaGFzaBgCIAEoDCJpChFCYXRjaFdyaXRlUmVxdWVzdBIsCgZldmVudHMYASADKAsyDy5hdWRpdC52MS5FdmVudEILukgIkgEFCAEQ6AcSJgoEbW9kZRgCIAEoDjIYLmF1ZGl0LnYxLkJhdGNoV3JpdGVNb2RlIkEKEkJhdGNoV3JpdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouYXVkaXQudjEuQmF0Y2hXcml0ZVJlc3VsdCJzChBCYXRjaFdyaXRlUmVzdWx0Ei8KB3dyaXR0ZW4YASABKAsyHC5hdWRpdC52MS5Xcml0ZUV2ZW50UmVzcG9uc2VIABIkCgVlcnJvchgCIAEoCzITLmF1ZGl0LnYxLkl0ZW1FcnJvckgAQggKBnJlc3VsdCJjCglJdGVtRXJyb3ISDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRInCgp2aW9sYXRpb25zGAQgAygLMhMuYXVkaXQudjEuVmlvbGF0aW9uIisKCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIoEHCgxRdWVyeVJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEjIKDm9jY3VycmVkX2FmdGVyGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9vY2N1cnJlZF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCWFjdG9yX2lkcxgEIAMoCUIIukgFkgECEGQSSgoHYWN0aW9ucxgFIAMoCUI5ukg2kgEzEGQiL3ItMiteKFthLXowLTkuXy1dezEsMTI3fXxbYS16MC05Ll8tXXswLDEyN31cKikkEjAKCmNhdGVnb3JpZXMYBiADKA4yEi5hdWRpdC52MS5DYXRlZ29yeUIIukgFkgECEGQSMAoKc2V2ZXJpdGllcxgHIAMoDjISLmF1ZGl0LnYxLlNldmVyaXR5Qgi6SAWSAQIQZBItCghvdXRjb21lcxgIIAMoDjIRLmF1ZGl0LnYxLk91dGNvbWVCCLpIBZIBAhBkEhkKB3NvdXJjZXMYCSADKAlCCLpIBZIBAhBkEh8KDXJlc291cmNlX3R5cGUYCiABKAlCCLpIBXIDKIACEh0KC3Jlc291cmNlX2lkGAsgASgJQgi6SAVyAyiAAhIaCglwYWdlX3NpemUYDCABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgNIAEoCRIeCgVvcmRlchgOIAEoDjIPLmF1ZGl0LnYxLk9yZGVyEjIKDnJlY29yZGVkX2FmdGVyGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9yZWNvcmRlZF9iZWZvcmUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KDGFjdG9yX2VtYWlscxgRIAMoCUIIukgFkgECEGQSMgoLYWN0b3JfdHlwZXMYEiADKA4yEy5hdWRpdC52MS5BY3RvclR5cGVCCLpIBZIBAhBkEhwKCnJlcXVlc3RfaWQYEyABKAlCCLpIBXIDKIACEhoKCHRyYWNlX2lkGBQgASgJQgi6SAVyAyiAAhIcCgNpZHMYFSADKAlCD7pIDJIBCRBkIgVyA7ABARIVCg1pbmNsdWRlX3JlYWRzGBYgASgIIkkKDVF1ZXJ5UmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8uYXVkaXQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo8BCg9HZXRFdmVudFJlcXVlc3QSNQoJdGVuYW50X2lkGAEgASgJQiK6SB/YAQFyGjIYXltBLVphLXowLTkuXzotXXsxLDEyOH0kEhQKAmlkGAIgASgJQgi6SAVyA7ABARIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiMgoQR2V0RXZlbnRSZXNwb25zZRIeCgVldmVudBgBIAEoCzIPLmF1ZGl0LnYxLkV2ZW50ItIBCg1FeHBvcnRSZXF1ZXN0EiUKBXF1ZXJ5GAEgASgLMhYuYXVkaXQudjEuUXVlcnlSZXF1ZXN0EiYKBmZvcm1hdBgCIAEoDjIWLmF1ZGl0LnYxLkV4cG9ydEZvcm1hdBIwCgtjb21wcmVzc2lvbhgDIAEoDjIbLmF1ZGl0LnYxLkV4cG9ydENvbXByZXNzaW9uEg8KB2Nzdl9ib20YBCABKAgSGQoHY29sdW1ucxgFIAMoCUIIukgFkgECEGQSFAoMcmVzdW1lX3Rva2VuGAYgASgJIpYBCg5FeHBvcnRSZXNwb25zZRImCgVzdGFydBgBIAEoCzIVLmF1ZGl0LnYxLkV4cG9ydFN0YXJ0SAASJgoFY2h1bmsYAiABKAsyFS5hdWRpdC52MS5FeHBvcnRDaHVua0gAEiwKCG1hbmlmZXN0GAMgASgLMhguYXVkaXQudjEuRXhwb3J0TWFuaWZlc3RIAEIGCgRwYXJ0IqkBCgtFeHBvcnRTdGFydBIkCgVwb2ludBgBIAEoCzIVLmF1ZGl0LnYxLkV4cG9ydFBvaW50Eg8KB2NvbHVtbnMYAiADKAkSFgoObWFza2VkX2NvbHVtbnMYAyADKAkSEQoJZmlsZV9uYW1lGAQgASgJEhIKCm1lZGlhX3R5cGUYBSABKAkSDgoGb2Zmc2V0GAYgASgDEhQKDHJlc3VtZV90b2tlbhgHIAEoCSJgCgtFeHBvcnRQb2ludBIQCghiYXRjaF9ubxgBIAEoAxIwCgxjb21taXR0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWNoYWluGAMgASgMIlEKC0V4cG9ydENodW5rEgwKBGRhdGEYASABKAwSFAoMcmVzdW1lX3Rva2VuGAIgASgJEg4KBmV2ZW50cxgDIAEoAxIOCgZvZmZzZXQYBCABKAMi+AEKDkV4cG9ydE1hbmlmZXN0EiQKBXBvaW50GAEgASgLMhUuYXVkaXQudjEuRXhwb3J0UG9pbnQSDgoGZXZlbnRzGAIgASgDEg0KBWJ5dGVzGAMgASgDEg4KBnNoYTI1NhgEIAEoDBIVCg1jb250ZW50X2J5dGVzGAUgASgDEhYKDmNvbnRlbnRfc2hhMjU2GAYgASgMEigKB3JlcXVlc3QYByABKAsyFy5hdWRpdC52MS5FeHBvcnRSZXF1ZXN0Eg8KB2NvbHVtbnMYCCADKAkSFgoObWFza2VkX2NvbHVtbnMYCSADKAkSDwoHcmVzdW1lZBgKIAEoBSptCg5CYXRjaFdyaXRlTW9kZRIgChxCQVRDSF9XUklURV9NT0RFX1VOU1BFQ0lGSUVEEAASHAoYQkFUQ0hfV1JJVEVfTU9ERV9QQVJUSUFMEAESGwoXQkFUQ0hfV1JJVEVfTU9ERV9BVE9NSUMQAipOCgVPcmRlchIVChFPUkRFUl9VTlNQRUNJRklFRBAAEhYKEk9SREVSX05FV0VTVF9GSVJTVBABEhYKEk9SREVSX09MREVTVF9GSVJTVBACKl4KDEV4cG9ydEZvcm1hdBIdChlFWFBPUlRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRRVhQT1JUX0ZPUk1BVF9DU1YQARIYChRFWFBPUlRfRk9STUFUX05ESlNPThACKo4BChFFeHBvcnRDb21wcmVzc2lvbhIiCh5FWFBPUlRfQ09NUFJFU1NJT05fVU5TUEVDSUZJRUQQABIbChdFWFBPUlRfQ09NUFJFU1NJT05fTk9ORRABEhsKF0VYUE9SVF9DT01QUkVTU0lPTl9HWklQEAISGwoXRVhQT1JUX0NPTVBSRVNTSU9OX1pTVEQQAzL1AgoMQXVkaXRTZXJ2aWNlEkwKCldyaXRlRXZlbnQSGy5hdWRpdC52MS5Xcml0ZUV2ZW50UmVxdWVzdBocLmF1ZGl0LnYxLldyaXRlRXZlbnRSZXNwb25zZSIDkAICEkwKCkJhdGNoV3JpdGUSGy5hdWRpdC52MS5CYXRjaFdyaXRlUmVxdWVzdBocLmF1ZGl0LnYxLkJhdGNoV3JpdGVSZXNwb25zZSIDkAICEj0KBVF1ZXJ5EhYuYXVkaXQudjEuUXVlcnlSZXF1ZXN0GhcuYXVkaXQudjEuUXVlcnlSZXNwb25zZSIDkAIBEkYKCEdldEV2ZW50EhkuYXVkaXQudjEuR2V0RXZlbnRSZXF1ZXN0GhouYXVkaXQudjEuR2V0RXZlbnRSZXNwb25zZSIDkAIBEkIKBkV4cG9ydBIXLmF1ZGl0LnYxLkV4cG9ydFJlcXVlc3QaGC5hdWRpdC52MS5FeHBvcnRSZXNwb25zZSIDkAIBMAFiBnByb3RvMw", [file_audit_v1_event, file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * See AuditService.WriteEvent.
@@ -959,6 +959,606 @@ export const GetEventResponseSchema: GenMessage<GetEventResponse, {jsonType: Get
   messageDesc(file_audit_v1_audit_service, 11);
 
 /**
+ * See AuditService.Export. With a `resume_token` everything else must be as it was.
+ *
+ * @generated from message audit.v1.ExportRequest
+ */
+export type ExportRequest = Message<"audit.v1.ExportRequest"> & {
+  /**
+   * The events: tenant, filters and order as of Query. `page_size` and `page_token` must not be set.
+   *
+   * @generated from field: audit.v1.QueryRequest query = 1;
+   */
+  query?: QueryRequest | undefined;
+
+  /**
+   * What the file is. Required.
+   *
+   * @generated from field: audit.v1.ExportFormat format = 2;
+   */
+  format: ExportFormat;
+
+  /**
+   * Default EXPORT_COMPRESSION_NONE.
+   *
+   * @generated from field: audit.v1.ExportCompression compression = 3;
+   */
+  compression: ExportCompression;
+
+  /**
+   * Begins a CSV with U+FEFF, by which Excel knows that it is UTF-8.
+   *
+   * @generated from field: bool csv_bom = 4;
+   */
+  csvBom: boolean;
+
+  /**
+   * The columns, by name, in the order they are to have; none twice. None: those that docs/export.md names as usual.
+   *
+   * @generated from field: repeated string columns = 5;
+   */
+  columns: string[];
+
+  /**
+   * Goes on where an export broke off, after the chunk that had this token: with the same point, in the middle of the same file.
+   * Valid for 30 days, at every replica.
+   *
+   * @generated from field: string resume_token = 6;
+   */
+  resumeToken: string;
+};
+
+/**
+ * See AuditService.Export. With a `resume_token` everything else must be as it was.
+ *
+ * @generated from message audit.v1.ExportRequest
+ */
+export type ExportRequestJson = {
+  /**
+   * The events: tenant, filters and order as of Query. `page_size` and `page_token` must not be set.
+   *
+   * @generated from field: audit.v1.QueryRequest query = 1;
+   */
+  query?: QueryRequestJson;
+
+  /**
+   * What the file is. Required.
+   *
+   * @generated from field: audit.v1.ExportFormat format = 2;
+   */
+  format?: ExportFormatJson;
+
+  /**
+   * Default EXPORT_COMPRESSION_NONE.
+   *
+   * @generated from field: audit.v1.ExportCompression compression = 3;
+   */
+  compression?: ExportCompressionJson;
+
+  /**
+   * Begins a CSV with U+FEFF, by which Excel knows that it is UTF-8.
+   *
+   * @generated from field: bool csv_bom = 4;
+   */
+  csvBom?: boolean;
+
+  /**
+   * The columns, by name, in the order they are to have; none twice. None: those that docs/export.md names as usual.
+   *
+   * @generated from field: repeated string columns = 5;
+   */
+  columns?: string[];
+
+  /**
+   * Goes on where an export broke off, after the chunk that had this token: with the same point, in the middle of the same file.
+   * Valid for 30 days, at every replica.
+   *
+   * @generated from field: string resume_token = 6;
+   */
+  resumeToken?: string;
+};
+
+/**
+ * Describes the message audit.v1.ExportRequest.
+ * Use `create(ExportRequestSchema)` to create a new message.
+ */
+export const ExportRequestSchema: GenMessage<ExportRequest, {jsonType: ExportRequestJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 12);
+
+/**
+ * See AuditService.Export. First `start`, then chunks, at last `manifest`: without it the file is not whole.
+ *
+ * @generated from message audit.v1.ExportResponse
+ */
+export type ExportResponse = Message<"audit.v1.ExportResponse"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof audit.v1.ExportResponse.part
+   */
+  part: {
+    /**
+     * What is coming.
+     *
+     * @generated from field: audit.v1.ExportStart start = 1;
+     */
+    value: ExportStart;
+    case: "start";
+  } | {
+    /**
+     * The next bytes of the file.
+     *
+     * @generated from field: audit.v1.ExportChunk chunk = 2;
+     */
+    value: ExportChunk;
+    case: "chunk";
+  } | {
+    /**
+     * The end.
+     *
+     * @generated from field: audit.v1.ExportManifest manifest = 3;
+     */
+    value: ExportManifest;
+    case: "manifest";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * See AuditService.Export. First `start`, then chunks, at last `manifest`: without it the file is not whole.
+ *
+ * @generated from message audit.v1.ExportResponse
+ */
+export type ExportResponseJson = {
+  /**
+   * What is coming.
+   *
+   * @generated from field: audit.v1.ExportStart start = 1;
+   */
+  start?: ExportStartJson;
+
+  /**
+   * The next bytes of the file.
+   *
+   * @generated from field: audit.v1.ExportChunk chunk = 2;
+   */
+  chunk?: ExportChunkJson;
+
+  /**
+   * The end.
+   *
+   * @generated from field: audit.v1.ExportManifest manifest = 3;
+   */
+  manifest?: ExportManifestJson;
+};
+
+/**
+ * Describes the message audit.v1.ExportResponse.
+ * Use `create(ExportResponseSchema)` to create a new message.
+ */
+export const ExportResponseSchema: GenMessage<ExportResponse, {jsonType: ExportResponseJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 13);
+
+/**
+ * What an export is going to give.
+ *
+ * @generated from message audit.v1.ExportStart
+ */
+export type ExportStart = Message<"audit.v1.ExportStart"> & {
+  /**
+   * Up to where in the log.
+   *
+   * @generated from field: audit.v1.ExportPoint point = 1;
+   */
+  point?: ExportPoint | undefined;
+
+  /**
+   * The columns of the file, in their order.
+   *
+   * @generated from field: repeated string columns = 2;
+   */
+  columns: string[];
+
+  /**
+   * Columns that are empty because a unit is masked for this key.
+   *
+   * @generated from field: repeated string masked_columns = 3;
+   */
+  maskedColumns: string[];
+
+  /**
+   * A name for the file, such as `acme-20260131T120000Z.csv.gz`: the tenant and the point's time.
+   *
+   * @generated from field: string file_name = 4;
+   */
+  fileName: string;
+
+  /**
+   * The media type of the file, such as `text/csv; charset=utf-8`.
+   *
+   * @generated from field: string media_type = 5;
+   */
+  mediaType: string;
+
+  /**
+   * Where in the file the first chunk begins: 0 but for resumed exports. Longer files are to be cut there.
+   *
+   * @generated from field: int64 offset = 6;
+   */
+  offset: bigint;
+
+  /**
+   * Goes on from here, which is to say begins again, at the same point. Empty if this format cannot be resumed.
+   *
+   * @generated from field: string resume_token = 7;
+   */
+  resumeToken: string;
+};
+
+/**
+ * What an export is going to give.
+ *
+ * @generated from message audit.v1.ExportStart
+ */
+export type ExportStartJson = {
+  /**
+   * Up to where in the log.
+   *
+   * @generated from field: audit.v1.ExportPoint point = 1;
+   */
+  point?: ExportPointJson;
+
+  /**
+   * The columns of the file, in their order.
+   *
+   * @generated from field: repeated string columns = 2;
+   */
+  columns?: string[];
+
+  /**
+   * Columns that are empty because a unit is masked for this key.
+   *
+   * @generated from field: repeated string masked_columns = 3;
+   */
+  maskedColumns?: string[];
+
+  /**
+   * A name for the file, such as `acme-20260131T120000Z.csv.gz`: the tenant and the point's time.
+   *
+   * @generated from field: string file_name = 4;
+   */
+  fileName?: string;
+
+  /**
+   * The media type of the file, such as `text/csv; charset=utf-8`.
+   *
+   * @generated from field: string media_type = 5;
+   */
+  mediaType?: string;
+
+  /**
+   * Where in the file the first chunk begins: 0 but for resumed exports. Longer files are to be cut there.
+   *
+   * @generated from field: int64 offset = 6;
+   */
+  offset?: string;
+
+  /**
+   * Goes on from here, which is to say begins again, at the same point. Empty if this format cannot be resumed.
+   *
+   * @generated from field: string resume_token = 7;
+   */
+  resumeToken?: string;
+};
+
+/**
+ * Describes the message audit.v1.ExportStart.
+ * Use `create(ExportStartSchema)` to create a new message.
+ */
+export const ExportStartSchema: GenMessage<ExportStart, {jsonType: ExportStartJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 14);
+
+/**
+ * A point of the log, in the order in which events were committed.
+ *
+ * @generated from message audit.v1.ExportPoint
+ */
+export type ExportPoint = Message<"audit.v1.ExportPoint"> & {
+  /**
+   * The newest batch there was, by its number: the file has events of batches up to this one, and all of them.
+   *
+   * @generated from field: int64 batch_no = 1;
+   */
+  batchNo: bigint;
+
+  /**
+   * When that batch was committed, by PostgreSQL's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp committed_at = 2;
+   */
+  committedAt?: Timestamp | undefined;
+
+  /**
+   * The link of the manifest chain at that batch, by which `auditlog verify` and AUDIT_CHAIN know it: 32 bytes.
+   *
+   * @generated from field: bytes chain = 3;
+   */
+  chain: Uint8Array;
+};
+
+/**
+ * A point of the log, in the order in which events were committed.
+ *
+ * @generated from message audit.v1.ExportPoint
+ */
+export type ExportPointJson = {
+  /**
+   * The newest batch there was, by its number: the file has events of batches up to this one, and all of them.
+   *
+   * @generated from field: int64 batch_no = 1;
+   */
+  batchNo?: string;
+
+  /**
+   * When that batch was committed, by PostgreSQL's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp committed_at = 2;
+   */
+  committedAt?: TimestampJson;
+
+  /**
+   * The link of the manifest chain at that batch, by which `auditlog verify` and AUDIT_CHAIN know it: 32 bytes.
+   *
+   * @generated from field: bytes chain = 3;
+   */
+  chain?: string;
+};
+
+/**
+ * Describes the message audit.v1.ExportPoint.
+ * Use `create(ExportPointSchema)` to create a new message.
+ */
+export const ExportPointSchema: GenMessage<ExportPoint, {jsonType: ExportPointJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 15);
+
+/**
+ * Some bytes of an exported file.
+ *
+ * @generated from message audit.v1.ExportChunk
+ */
+export type ExportChunk = Message<"audit.v1.ExportChunk"> & {
+  /**
+   * The bytes; at most 512 KiB.
+   *
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+
+  /**
+   * Goes on after these bytes. Empty if that cannot be done here: then an earlier one is to be used, and what came since cut off.
+   *
+   * @generated from field: string resume_token = 2;
+   */
+  resumeToken: string;
+
+  /**
+   * How many events the file has up to here.
+   *
+   * @generated from field: int64 events = 3;
+   */
+  events: bigint;
+
+  /**
+   * How many bytes the file has up to here.
+   *
+   * @generated from field: int64 offset = 4;
+   */
+  offset: bigint;
+};
+
+/**
+ * Some bytes of an exported file.
+ *
+ * @generated from message audit.v1.ExportChunk
+ */
+export type ExportChunkJson = {
+  /**
+   * The bytes; at most 512 KiB.
+   *
+   * @generated from field: bytes data = 1;
+   */
+  data?: string;
+
+  /**
+   * Goes on after these bytes. Empty if that cannot be done here: then an earlier one is to be used, and what came since cut off.
+   *
+   * @generated from field: string resume_token = 2;
+   */
+  resumeToken?: string;
+
+  /**
+   * How many events the file has up to here.
+   *
+   * @generated from field: int64 events = 3;
+   */
+  events?: string;
+
+  /**
+   * How many bytes the file has up to here.
+   *
+   * @generated from field: int64 offset = 4;
+   */
+  offset?: string;
+};
+
+/**
+ * Describes the message audit.v1.ExportChunk.
+ * Use `create(ExportChunkSchema)` to create a new message.
+ */
+export const ExportChunkSchema: GenMessage<ExportChunk, {jsonType: ExportChunkJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 16);
+
+/**
+ * What an exported file is, whole.
+ *
+ * @generated from message audit.v1.ExportManifest
+ */
+export type ExportManifest = Message<"audit.v1.ExportManifest"> & {
+  /**
+   * Up to where in the log.
+   *
+   * @generated from field: audit.v1.ExportPoint point = 1;
+   */
+  point?: ExportPoint | undefined;
+
+  /**
+   * How many events the file has.
+   *
+   * @generated from field: int64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * The length of the file in bytes.
+   *
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes: bigint;
+
+  /**
+   * SHA-256 of the file, from its first byte, whether or not the export was resumed: 32 bytes.
+   *
+   * @generated from field: bytes sha256 = 4;
+   */
+  sha256: Uint8Array;
+
+  /**
+   * Length and SHA-256 of what is in the file once it is decompressed; as above if it is not compressed.
+   *
+   * @generated from field: int64 content_bytes = 5;
+   */
+  contentBytes: bigint;
+
+  /**
+   * See `content_bytes`.
+   *
+   * @generated from field: bytes content_sha256 = 6;
+   */
+  contentSha256: Uint8Array;
+
+  /**
+   * What was asked for. The tenant is named, and neither page nor token.
+   *
+   * @generated from field: audit.v1.ExportRequest request = 7;
+   */
+  request?: ExportRequest | undefined;
+
+  /**
+   * The columns of the file, in their order.
+   *
+   * @generated from field: repeated string columns = 8;
+   */
+  columns: string[];
+
+  /**
+   * Columns that are empty because a unit is masked for this key.
+   *
+   * @generated from field: repeated string masked_columns = 9;
+   */
+  maskedColumns: string[];
+
+  /**
+   * How often the export was resumed.
+   *
+   * @generated from field: int32 resumed = 10;
+   */
+  resumed: number;
+};
+
+/**
+ * What an exported file is, whole.
+ *
+ * @generated from message audit.v1.ExportManifest
+ */
+export type ExportManifestJson = {
+  /**
+   * Up to where in the log.
+   *
+   * @generated from field: audit.v1.ExportPoint point = 1;
+   */
+  point?: ExportPointJson;
+
+  /**
+   * How many events the file has.
+   *
+   * @generated from field: int64 events = 2;
+   */
+  events?: string;
+
+  /**
+   * The length of the file in bytes.
+   *
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes?: string;
+
+  /**
+   * SHA-256 of the file, from its first byte, whether or not the export was resumed: 32 bytes.
+   *
+   * @generated from field: bytes sha256 = 4;
+   */
+  sha256?: string;
+
+  /**
+   * Length and SHA-256 of what is in the file once it is decompressed; as above if it is not compressed.
+   *
+   * @generated from field: int64 content_bytes = 5;
+   */
+  contentBytes?: string;
+
+  /**
+   * See `content_bytes`.
+   *
+   * @generated from field: bytes content_sha256 = 6;
+   */
+  contentSha256?: string;
+
+  /**
+   * What was asked for. The tenant is named, and neither page nor token.
+   *
+   * @generated from field: audit.v1.ExportRequest request = 7;
+   */
+  request?: ExportRequestJson;
+
+  /**
+   * The columns of the file, in their order.
+   *
+   * @generated from field: repeated string columns = 8;
+   */
+  columns?: string[];
+
+  /**
+   * Columns that are empty because a unit is masked for this key.
+   *
+   * @generated from field: repeated string masked_columns = 9;
+   */
+  maskedColumns?: string[];
+
+  /**
+   * How often the export was resumed.
+   *
+   * @generated from field: int32 resumed = 10;
+   */
+  resumed?: number;
+};
+
+/**
+ * Describes the message audit.v1.ExportManifest.
+ * Use `create(ExportManifestSchema)` to create a new message.
+ */
+export const ExportManifestSchema: GenMessage<ExportManifest, {jsonType: ExportManifestJson}> = /*@__PURE__*/
+  messageDesc(file_audit_v1_audit_service, 17);
+
+/**
  * What BatchWrite does about bad events.
  *
  * @generated from enum audit.v1.BatchWriteMode
@@ -1055,6 +1655,109 @@ export const OrderSchema: GenEnum<Order, OrderJson> = /*@__PURE__*/
   enumDesc(file_audit_v1_audit_service, 1);
 
 /**
+ * What an exported file is.
+ *
+ * @generated from enum audit.v1.ExportFormat
+ */
+export const ExportFormat = {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: EXPORT_FORMAT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * RFC 4180, UTF-8, with a line of names. Texts that a spreadsheet would take for formulas have an apostrophe before them.
+   *
+   * @generated from enum value: EXPORT_FORMAT_CSV = 1;
+   */
+  CSV: 1,
+
+  /**
+   * One JSON object per line, UTF-8, all values exactly as they were written.
+   *
+   * @generated from enum value: EXPORT_FORMAT_NDJSON = 2;
+   */
+  NDJSON: 2,
+} as const;
+
+/**
+ * What an exported file is.
+ *
+ * @generated from enum audit.v1.ExportFormat
+ */
+export type ExportFormat = (typeof ExportFormat)[keyof typeof ExportFormat] | UnknownEnum;
+
+/**
+ * What an exported file is.
+ *
+ * @generated from enum audit.v1.ExportFormat
+ */
+export type ExportFormatJson = "EXPORT_FORMAT_UNSPECIFIED" | "EXPORT_FORMAT_CSV" | "EXPORT_FORMAT_NDJSON";
+
+/**
+ * Describes the enum audit.v1.ExportFormat.
+ */
+export const ExportFormatSchema: GenEnum<ExportFormat, ExportFormatJson> = /*@__PURE__*/
+  enumDesc(file_audit_v1_audit_service, 2);
+
+/**
+ * How an exported file is compressed, as a whole.
+ *
+ * @generated from enum audit.v1.ExportCompression
+ */
+export const ExportCompression = {
+  /**
+   * As EXPORT_COMPRESSION_NONE.
+   *
+   * @generated from enum value: EXPORT_COMPRESSION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Not at all.
+   *
+   * @generated from enum value: EXPORT_COMPRESSION_NONE = 1;
+   */
+  NONE: 1,
+
+  /**
+   * RFC 1952, in several members.
+   *
+   * @generated from enum value: EXPORT_COMPRESSION_GZIP = 2;
+   */
+  GZIP: 2,
+
+  /**
+   * RFC 8878, in several frames.
+   *
+   * @generated from enum value: EXPORT_COMPRESSION_ZSTD = 3;
+   */
+  ZSTD: 3,
+} as const;
+
+/**
+ * How an exported file is compressed, as a whole.
+ *
+ * @generated from enum audit.v1.ExportCompression
+ */
+export type ExportCompression = (typeof ExportCompression)[keyof typeof ExportCompression] | UnknownEnum;
+
+/**
+ * How an exported file is compressed, as a whole.
+ *
+ * @generated from enum audit.v1.ExportCompression
+ */
+export type ExportCompressionJson = "EXPORT_COMPRESSION_UNSPECIFIED" | "EXPORT_COMPRESSION_NONE" | "EXPORT_COMPRESSION_GZIP" | "EXPORT_COMPRESSION_ZSTD";
+
+/**
+ * Describes the enum audit.v1.ExportCompression.
+ */
+export const ExportCompressionSchema: GenEnum<ExportCompression, ExportCompressionJson> = /*@__PURE__*/
+  enumDesc(file_audit_v1_audit_service, 3);
+
+/**
  * The audit log: write events, search them, get one.
  *
  * Every call carries `Authorization: Bearer <key>` (or `x-api-key: <key>`), with an API key or a token, or comes with a
@@ -1122,6 +1825,26 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof GetEventRequestSchema;
     output: typeof GetEventResponseSchema;
+  },
+  /**
+   * Gives all events of a search as one file, piece by piece: first what it is, then its bytes, at the end a manifest with the
+   * number of its events and its SHA-256 (docs/export.md). Needs an exporter, a tenant admin or an operator.
+   *
+   * The file has the events committed before the export began, exactly these, however long it takes and whatever is written
+   * meanwhile. A stream that ends without a manifest broke off: what came is good as far as the last `resume_token`, and goes on
+   * from there. That it was read is recorded in the tenant's own log before the first byte, and at its end how much
+   * (docs/reads.md).
+   * Errors: INVALID_ARGUMENT for a bad filter, format or column, and for a `resume_token` of another export; NOT_FOUND and
+   * PERMISSION_DENIED as of Query; RESOURCE_EXHAUSTED if as many exports are open as may be; DEADLINE_EXCEEDED if a month
+   * had to be searched for too long; UNAVAILABLE, also in the middle, if PostgreSQL is away, the read cannot be recorded or the
+   * service is stopped: go on with the last `resume_token`.
+   *
+   * @generated from rpc audit.v1.AuditService.Export
+   */
+  export: {
+    methodKind: "server_streaming";
+    input: typeof ExportRequestSchema;
+    output: typeof ExportResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_audit_v1_audit_service, 0);

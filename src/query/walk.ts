@@ -1,0 +1,198 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { sql } from "kysely";
+import type { PoolClient, QueryConfig } from "pg";
+import type { MaskableUnit } from "../auth/principal.ts";
+import { AuditError, tenantNotFound } from "../errors.ts";
+import type { TenantId } from "../event/event.ts";
+import { UNIT_PATHS } from "../event/event.ts";
+import type { QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
+import { type Database, inTenant } from "../storage/db.ts";
+import { type ExportedRow, exportedColumns } from "../storage/exported-row.ts";
+import { Later, newestPoint, type Point } from "../storage/point.ts";
+import { microsOfColumn } from "../storage/stored-row.ts";
+import { breakConnection } from "../storage/transaction.ts";
+import { type Asked, askedBy, canonicalText } from "./asked.ts";
+import { compiler } from "./compiler.ts";
+import { conditionsIn, type Window } from "./conditions.ts";
+import { parseSearch, type Search } from "./filter.ts";
+import type { Cursor } from "./page-token.ts";
+import { rethrowTooSlow } from "./search.ts";
+import { afterCursor, WALK_IN_ORDER } from "./window-statement.ts";
+import { entryOf, windowsOf } from "./windows.ts";
+
+/** Some of a search's events, in its order, and the place after them; perhaps none, where a month has none. */
+export interface WalkedRows {
+	readonly rows: readonly ExportedRow[];
+	readonly next: Cursor;
+}
+
+/** A search whose events are gone through, all of them, as they were at one point of the log. */
+export interface Walk {
+	readonly asked: Asked;
+	/** What is searched for and in which order, as text: the same for the same. */
+	readonly canonical: string;
+	/** The newest point there is. @throws AuditError not_found if there is no such tenant, unavailable */
+	point(): Promise<Point | undefined>;
+	/**
+	 * The events after a place that were committed by a point: a piece each time the next is asked for, so that nothing of the
+	 * database is held in between.
+	 *
+	 * @param signal ends it in the middle of a statement
+	 * @throws AuditError deadline_exceeded, unavailable
+	 */
+	rows(after: Cursor | undefined, batchNo: bigint, signal: AbortSignal): AsyncGenerator<WalkedRows>;
+}
+
+/** @throws AuditError permission_denied for filters of masked units; invalid_argument with every violation */
+export function openWalk(
+	db: Database,
+	request: QueryRequest,
+	tenantId: TenantId,
+	masked: ReadonlySet<MaskableUnit>,
+): Walk {
+	const search = parseSearch(request, tenantId, masked);
+	const { pageSize: _size, masked: _masked, ...bound } = search;
+	return {
+		asked: askedBy(request, search),
+		canonical: canonicalText(bound),
+		point: () =>
+			inTenant(db, tenantId, async (client) => {
+				const found = await client.query("SELECT FROM audit.tenants WHERE id = $1", [tenantId]);
+				if (found.rowCount === 0) throw tenantNotFound();
+				return newestPoint(client);
+			}),
+		rows: (after, batchNo, signal) => walkRows(db, search, after, new Later(batchNo), signal),
+	};
+}
+
+/** What one statement reads: at most so much text, of so many rows. */
+const PIECE_BYTES = 1024 * 1024;
+const PIECE_ROWS = { first: 200, most: 4_000 } as const;
+
+async function* walkRows(
+	db: Database,
+	search: Search,
+	after: Cursor | undefined,
+	later: Later,
+	signal: AbortSignal,
+): AsyncGenerator<WalkedRows> {
+	let [place, rows]: [Cursor | undefined, number] = [after, PIECE_ROWS.first];
+	for (;;) {
+		const [from, limits] = [place, { rows, bytes: PIECE_BYTES }];
+		const read = (client: PoolClient) => readPiece(client, search, from, limits, later);
+		const piece = await overRestarts(signal, () =>
+			inTenant(db, search.tenantId, (client) => unlessAborted(client, signal, read)).catch(rethrowTooSlow),
+		);
+		if (!piece) return;
+		yield piece;
+		place = piece.next;
+		// As many as fill a piece, if they go on like these.
+		const fitting = piece.bytes === 0 ? rows : Math.ceil((piece.read / piece.bytes) * PIECE_BYTES);
+		rows = Math.min(PIECE_ROWS.most, Math.max(PIECE_ROWS.first, fitting));
+	}
+}
+
+/** How long an export waits for a database that is away, each time longer: it may be starting again. */
+const PATIENCE_MS = [100, 500, 1_000, 2_000, 4_000];
+
+/** Reading changes nothing, so it is simply done again. @throws AuditError unavailable once that has not helped */
+async function overRestarts<T>(signal: AbortSignal, read: () => Promise<T>): Promise<T> {
+	for (const waitMs of PATIENCE_MS) {
+		try {
+			return await read();
+		} catch (error) {
+			if (signal.aborted || !(error instanceof AuditError) || error.code !== "unavailable") throw error;
+			await sleep(waitMs, undefined, { signal });
+		}
+	}
+	return read();
+}
+
+interface Piece extends WalkedRows {
+	/** What was read for it, with what came after the point. */
+	readonly read: number;
+	readonly bytes: number;
+}
+
+/** @returns undefined at the end */
+async function readPiece(
+	client: PoolClient,
+	search: Search,
+	after: Cursor | undefined,
+	limits: { rows: number; bytes: number },
+	later: Later,
+): Promise<Piece | undefined> {
+	await client.query(WALK_IN_ORDER);
+	const [window, following] = await windowsOf(client, search, after);
+	if (!window) return undefined;
+	const { rows: found } = await client.query<FoundRow>(pieceStatement(search, window, after, limits));
+	const rows = await later.without(client, found);
+	const last = found.at(-1);
+	const isMore = last !== undefined && (found.length === limits.rows || bytesOf(found) >= limits.bytes);
+	const next = isMore
+		? { occurredAt: microsOfColumn(last.occurred_us), id: last.id }
+		: exitOf(window, following, search);
+	return { rows, next, read: found.length, bytes: bytesOf(found) };
+}
+
+type FoundRow = ExportedRow & { bytes: number };
+
+function bytesOf(rows: readonly FoundRow[]): number {
+	return rows.reduce((sum, row) => sum + row.bytes, 0);
+}
+
+/** The place right after a window's end. */
+function exitOf(window: Window, following: Window | undefined, search: Search): Cursor {
+	if (following) return entryOf(following, search);
+	const beyond = { from: window.to, to: window.from } as Window;
+	return entryOf(beyond, search);
+}
+
+/** As `windowStatement`, with what an export takes of an event. */
+function pieceStatement(
+	search: Search,
+	window: Window,
+	after: Cursor | undefined,
+	limits: { rows: number; bytes: number },
+): QueryConfig {
+	const direction = search.newestFirst ? "desc" : "asc";
+	const shown = UNIT_PATHS.filter((path) => !(search.masked as ReadonlySet<string>).has(path));
+	const bytes = sql<number>`${sql.raw(shown.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
+	const found = compiler
+		.selectFrom("audit.events")
+		.selectAll()
+		.select(bytes.as("bytes"))
+		.where((eb) => eb.and([...conditionsIn(search, window), ...afterCursor(search, after)]))
+		.orderBy("occurred_at", direction)
+		.orderBy("id", direction)
+		.limit(limits.rows);
+	const order = sql.raw(`occurred_at ${direction}, id ${direction}`);
+	const { sql: text, parameters } = sql`
+		SELECT ${sql.raw(exportedColumns(search.masked).join(", "))}, bytes FROM (
+			SELECT *, sum(bytes) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+			FROM ${found} AS found
+		) AS counted
+		WHERE coalesce(bytes_before, 0) < ${limits.bytes}
+		ORDER BY ${order}`.compile(compiler);
+	return { text, values: [...parameters] };
+}
+
+/** How soon PostgreSQL notices that nobody waits for a statement any more. */
+const NOTICED_MS = 500;
+
+/** Runs with a connection that is broken when the signal comes: PostgreSQL then gives the statement up. */
+async function unlessAborted<T>(
+	client: PoolClient,
+	signal: AbortSignal,
+	run: (client: PoolClient) => Promise<T>,
+): Promise<T> {
+	signal.throwIfAborted();
+	const stop = () => breakConnection(client);
+	signal.addEventListener("abort", stop, { once: true });
+	try {
+		await client.query(`SELECT set_config('client_connection_check_interval', '${NOTICED_MS}', true)`);
+		return await run(client);
+	} finally {
+		signal.removeEventListener("abort", stop);
+	}
+}
