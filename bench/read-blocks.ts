@@ -19,12 +19,19 @@ export interface CountedCall extends Omit<Call, "request" | "found" | "frequency
 /** The page that is measured has so many before it. */
 export const PAGES_BEFORE = 999;
 
-export async function countBlocks(client: AuditClient, counter: BlockCounter, events: Events): Promise<CountedCall[]> {
+/** @param only chooses calls by a text in their filter or value */
+export async function countBlocks(
+	client: AuditClient,
+	counter: BlockCounter,
+	events: Events,
+	only = "",
+): Promise<CountedCall[]> {
 	const counted: CountedCall[] = [];
-	for (const call of await pageCallsOf(client, events, PAGES_BEFORE)) {
-		counted.push({ ...call, value: "", frequency: "no filter", ...(await count(counter, call.run)) });
+	const isWanted = ({ filter, value = "" }: { filter: string; value?: string }) => `${filter}: ${value}`.includes(only);
+	for (const { run, ...call } of (await pageCallsOf(client, events, PAGES_BEFORE)).filter(isWanted)) {
+		counted.push({ ...call, value: "", frequency: "no filter", ...(await count(counter, run)) });
 	}
-	for (const { request, found, ...call } of callsOf(events)) {
+	for (const { request, found, ...call } of callsOf(events).filter(isWanted)) {
 		const answer = await count(counter, () => client.query(request));
 		// A search that ends early says so by `more`.
 		if (found !== undefined && !answer.more && !answer.failed && answer.events !== found) {

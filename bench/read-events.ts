@@ -162,11 +162,6 @@ export class Events {
 		return { ...rare, id };
 	}
 
-	/** Whether it has a rare value. */
-	isPlanted(number: number): boolean {
-		return this.#planted.has(number);
-	}
-
 	/** @returns the event as its writer states it, and when the service admitted it */
 	at(number: number): { event: Event; recordedAt: Micros } {
 		const random = randomFrom(number);
@@ -182,6 +177,14 @@ export class Events {
 			occurredAt: timestampOf(occurredAt),
 		});
 		return { event, recordedAt: (occurredAt + BigInt(5_000 + Math.floor(random() * 50_000))) as Micros };
+	}
+
+	/** An event like one of those, but new: it happens when it is written. None has a rare value. */
+	newAt(number: number): Event {
+		const like = number % this.set.events;
+		const { event } = this.at(this.#planted.has(like) ? like + 1 : like);
+		const { occurredAt: _, ...rest } = event;
+		return { ...rest, id: "" };
 	}
 
 	/** Microseconds, ascending with the number. */

@@ -2,7 +2,6 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import pg from "pg";
 import { createAuditClient } from "../src/client/index.ts";
 import { Closer } from "../src/closer.ts";
 import { startNats } from "../src/dev/nats.ts";
@@ -22,7 +21,7 @@ import {
 	timeRare,
 } from "./read-times.ts";
 import { writeReport } from "./report.ts";
-import { type BenchDatabase, openDatabaseAt, startService } from "./service.ts";
+import { type BenchDatabase, openDatabaseAt, query, startService } from "./service.ts";
 import { startDrain } from "./steady-drain.ts";
 
 /**
@@ -192,14 +191,4 @@ async function bytesOf({ url }: Target) {
 async function eventsStored({ url }: Target): Promise<number> {
 	const [row] = await query<{ n: string }>(url, "SELECT sum(n) AS n FROM audit.manifests");
 	return Number(row?.n);
-}
-
-async function query<T extends pg.QueryResultRow>(url: string, sql: string): Promise<T[]> {
-	const client = new pg.Client({ connectionString: url });
-	await client.connect();
-	try {
-		return (await client.query<T>(sql)).rows;
-	} finally {
-		await client.end();
-	}
 }

@@ -100,3 +100,14 @@ export async function startService(
 	};
 	return { url, pid: child.pid as number, stop };
 }
+
+/** Of the superuser, on a connection of its own. */
+export async function query<T extends pg.QueryResultRow>(url: string, sql: string): Promise<T[]> {
+	const client = new pg.Client({ connectionString: url });
+	await client.connect();
+	try {
+		return (await client.query<T>(sql)).rows;
+	} finally {
+		await client.end();
+	}
+}

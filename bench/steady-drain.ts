@@ -41,8 +41,6 @@ async function publish(natsUrl: string): Promise<void> {
 	const nc = await connect({ servers: natsUrl });
 	const js = nc.jetstream();
 	const events = new Events({ events: 100_000, until: new Date() });
-	/** What is rare stays so. */
-	const ordinary = (number: number) => events.at(events.isPlanted(number) ? number + 1 : number);
 	let isOver = false;
 	process.stdin.resume().once("end", () => {
 		isOver = true;
@@ -51,10 +49,9 @@ async function publish(natsUrl: string): Promise<void> {
 	const start = performance.now();
 	while (!isOver) {
 		const due = Math.floor(((performance.now() - start) / 1_000) * PER_SECOND) - published;
-		const messages = Array.from({ length: due }, (_, n) => {
-			const { id: _id, occurredAt: _then, ...event } = ordinary((published + n) % events.set.events).event;
-			return js.publish("audit.events", toBinary(EventSchema, { ...event, id: "" }), { timeout: 60_000 });
-		});
+		const messages = Array.from({ length: due }, (_, n) =>
+			js.publish("audit.events", toBinary(EventSchema, events.newAt(published + n)), { timeout: 60_000 }),
+		);
 		await Promise.all(messages);
 		published += due;
 		process.stdout.write(`${published}\n`);
