@@ -1,13 +1,16 @@
 import type { Phase, PhaseResult, ReadResult } from "./read.ts";
 import type { CountedCall } from "./read-blocks.ts";
 import { PAGE_SIZE, type Place } from "./read-calls.ts";
+import type { IndexedDrainResult } from "./read-drain.ts";
+import type { ExportResult } from "./read-export.ts";
 import type { Compared, GrowthOfCall } from "./read-times.ts";
 
 /** The section on reading of docs/performance.md. */
 export function readSection(result: ReadResult): string {
 	const sizes = result.sizes.map(({ events }) => `${events / 1e6} M`);
 	const drained = result.sizes.map(({ drainedPerSecond }) => `${Math.round(drainedPerSecond)}/s`).join(" and ");
-	return `## Reading, in a log of ${sizes.join(" and one of ")} events
+	return `
+## Reading, in a log of ${sizes.join(" and one of ")} events
 
 \`${result.command}\`: 24 months, 100 tenants, the one that is read has half. Each service in a process of its own, called over HTTP/2
 that is kept open; at rest, and while events come in by NATS (${drained} stored). Blocks are 8 KiB, found in memory or read, by the role
@@ -18,7 +21,7 @@ at the end. Node ${result.node}, PostgreSQL ${result.postgres}.
 |---|---|---|---|---|
 ${result.sizes.flatMap((size, n) => targetRows(size.phases, sizes[n] ?? "", result.pagesBefore + 1)).join("\n")}
 ${growthRow(result.growth, sizes)}
-${result.sizes.map(({ bytes }, n) => `| all indexes / heap | ${sizes[n]} | **${(bytes.indexes / bytes.heap).toFixed(2)}** (${megabytes(bytes.indexes)} / ${megabytes(bytes.heap)}) | | 0.5 |`).join("\n")}
+${result.sizes.map(({ bytes }, n) => `| all indexes / heap, with TOAST | ${sizes[n]} | **${(bytes.indexes / bytes.heap).toFixed(2)}** (${megabytes(bytes.indexes)} / ${megabytes(bytes.heap)}) | | 0.5 |`).join("\n")}
 
 "Rare" are what at most 30 events of the tenant have and what none has, each asked for in the whole log, in a closed month and in the
 one that is written to. The time of a rare value includes that the search is recorded before it is answered.
@@ -108,4 +111,43 @@ function compared({ medianMs, againstMs, ratio }: Compared): string {
 
 function megabytes(bytes: number): string {
 	return `${Math.round(bytes / 1e6).toLocaleString("en")} MB`;
+}
+
+/** The section on exports. */
+export function exportSection(result: ExportResult): string {
+	const { rowsPerRound, rounds, exportSeconds, copySeconds, exportBytes, copyBytes, firstByteMs } = result;
+	const rate = (seconds: number) => `${(rowsPerRound / seconds / 1_000).toFixed(1)} k/s`;
+	return `
+## Exports, against psql's \\copy of a select of the same cells
+
+\`${result.command}\`: all ${rowsPerRound.toLocaleString("en")} events of a tenant as CSV into a file, ${rounds} rounds, in turns the first. ${(rowsPerRound * rounds).toLocaleString("en")}
+events in all went through the service whose memory is told: the most its process had resident at any time, ${megabytes(result.restingBytes)}
+before it was called. Node ${result.node}, PostgreSQL ${result.postgres}.
+
+| | export | \\copy | | target |
+|---|---|---|---|---|
+| events | ${rate(exportSeconds)} | ${rate(copySeconds)} | **${result.ratio.toFixed(2)}** | 0.5 |
+| file | ${megabytes(exportBytes)} | ${megabytes(copyBytes)} | | |
+| first byte, the slowest | **${Math.round(firstByteMs)} ms** | | | 1,000 ms |
+| memory | **${megabytes(result.peakBytes)}** | | | 200 MB |
+`;
+}
+
+/** The section on what the indexes cost a drain. */
+export function indexedDrainSection(result: IndexedDrainResult): string {
+	const rows = result.ratios.map((ratio, i) => {
+		const [indexed, bare] = [result.withPerSecond[i], result.withoutPerSecond[i]].map((rate) => Math.round(rate ?? 0));
+		return `| ${i + 1} | ${indexed}/s | ${bare}/s | ${ratio.toFixed(2)} |`;
+	});
+	return `
+## The NATS drain with the indexes of searches, against the same without
+
+\`${result.command}\`: ${result.events.toLocaleString("en")} events like those above, one per message, each trail verified. Node ${result.node}.
+
+| run | with | without | ratio |
+|---|---|---|---|
+${rows.join("\n")}
+
+Median ratio: **${result.medianRatio.toFixed(2)}**. Target: 0.95, and 0.9 where the others need it.
+`;
 }

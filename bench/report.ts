@@ -4,8 +4,7 @@ import type { AccessResult } from "./access.ts";
 import type { DrainResult } from "./drain.ts";
 import type { Noise, NoisyResult, QuietCall } from "./noisy.ts";
 import type { OracleResult } from "./oracle.ts";
-import type { ReadResult } from "./read.ts";
-import { readSection } from "./report-read.ts";
+import { exportSection, indexedDrainSection, readSection } from "./report-read.ts";
 
 /** Writes docs/performance.md from the result files: no figure in it is typed by hand. */
 export function writeReport(): void {
@@ -44,7 +43,7 @@ ${accessRow(access, "query", "`Query`, the same again and again: recorded once i
 ${accessRow(access, "firstQuery", "`Query`, each with a filter of its own: each recorded before its answer", "none")}
 
 ${noisySection(read<NoisyResult>("noisy"))}
-${oracleSection(read<OracleResult>("oracle"))}${isMeasured("read") ? `\n${readSection(read<ReadResult>("read"))}` : ""}`;
+${oracleSection(read<OracleResult>("oracle"))}${ifMeasured("read", readSection)}${ifMeasured("read-export", exportSection)}${ifMeasured("read-drain", indexedDrainSection)}`;
 	writeFileSync(join(import.meta.dirname, "../docs/performance.md"), text);
 }
 
@@ -53,8 +52,8 @@ function read<T>(name: string): T {
 }
 
 /** What takes an hour is not measured by everybody. */
-function isMeasured(name: string): boolean {
-	return existsSync(resultFile(name));
+function ifMeasured<T>(name: string, section: (result: T) => string): string {
+	return existsSync(resultFile(name)) ? section(read<T>(name)) : "";
 }
 
 function resultFile(name: string): string {
