@@ -20,25 +20,37 @@ export interface Compared {
 	readonly ratio: number;
 }
 
-const ROUNDS = 61;
-/** What takes long is measured less often. */
-const BUDGET_MS = 1_500;
+/** How often a call is measured, and for how long at most: what takes long is measured less often. */
+export interface Effort {
+	readonly rounds: number;
+	readonly budgetMs: number;
+	/** As many rare values, */
+	readonly rareCalls: number;
+	/** and for how long at most. */
+	readonly rareBudgetMs: number;
+}
+
+export const FULL: Effort = { rounds: 61, budgetMs: 1_500, rareCalls: 300, rareBudgetMs: 30_000 };
+/** To see that everything works. */
+export const QUICK: Effort = { rounds: 1, budgetMs: 0, rareCalls: 20, rareBudgetMs: 5_000 };
 const FEWEST_ROUNDS = 3;
 const BASE: Request = { tenantId: LARGEST, pageSize: PAGE_SIZE };
 
 /** The first page over HTTP, against its SQL through bare `pg`. */
-export async function timeFirstPage({ client, bare }: Measured): Promise<Compared> {
+export async function timeFirstPage({ client, bare }: Measured, effort: Effort): Promise<Compared> {
 	const statements = await bare.statementsOf(BASE);
 	return compare(
+		effort,
 		() => client.query(BASE),
 		() => bare.send(statements),
 	);
 }
 
 /** The page after so many others, against the first one. */
-export async function timeLatePage({ client }: Measured, pagesBefore: number): Promise<Compared> {
+export async function timeLatePage({ client }: Measured, pagesBefore: number, effort: Effort): Promise<Compared> {
 	const pageToken = await tokenAfter(client, BASE, pagesBefore * PAGE_SIZE);
 	return compare(
+		effort,
 		() => client.query({ ...BASE, pageToken }),
 		() => client.query(BASE),
 	);
@@ -51,7 +63,7 @@ export interface GrowthOfCall extends Compared {
 }
 
 /** The first page of each single filter, and of the likeliest pairs, at the larger size against the same at the smaller. */
-export async function timeGrowth(large: Measured, small: Measured): Promise<GrowthOfCall[]> {
+export async function timeGrowth(large: Measured, small: Measured, effort: Effort): Promise<GrowthOfCall[]> {
 	const questions = ({ events }: Measured) => [
 		...callsOf(events)
 			.filter(({ place }) => place === "anywhere")
@@ -63,6 +75,7 @@ export async function timeGrowth(large: Measured, small: Measured): Promise<Grow
 	for (const [n, { name, request }] of questions(large).entries()) {
 		const { events, nextPageToken } = await large.client.query(request);
 		const compared = await compare(
+			effort,
 			() => large.client.query(request),
 			() => small.client.query(ofSmall[n]?.request ?? {}),
 		);
@@ -79,12 +92,12 @@ export interface RareTimes {
 
 /**
  * Searches for what few events have or none, each for something else: so each is also recorded before it is answered.
- * Stops after `budgetMs`, which too few calls tell.
+ * Too few calls tell that time was up.
  */
-export async function timeRare({ client, events }: Measured, calls = 300, budgetMs = 30_000): Promise<RareTimes> {
+export async function timeRare({ client, events }: Measured, effort: Effort): Promise<RareTimes> {
 	const times: number[] = [];
 	const begun = performance.now();
-	for (let n = 0; n < calls && performance.now() - begun < budgetMs; n += 1) {
+	for (let n = 0; n < effort.rareCalls && performance.now() - begun < effort.rareBudgetMs; n += 1) {
 		const request = { ...BASE, ...rareRequest(events, n) };
 		times.push(await millisOf(() => client.query(request)));
 	}
@@ -117,9 +130,9 @@ function rareRequest(events: Events, n: number): Request {
 }
 
 /** The medians of alternating calls, warmed up. */
-async function compare(one: () => Promise<unknown>, other: () => Promise<unknown>): Promise<Compared> {
+async function compare(effort: Effort, one: () => Promise<unknown>, other: () => Promise<unknown>): Promise<Compared> {
 	const firstMs = (await millisOf(one)) + (await millisOf(other));
-	const rounds = Math.max(FEWEST_ROUNDS, Math.min(ROUNDS, Math.floor(BUDGET_MS / firstMs)));
+	const rounds = Math.max(FEWEST_ROUNDS, Math.min(effort.rounds, Math.floor(effort.budgetMs / firstMs)));
 	const times: [number[], number[]] = [[], []];
 	for (let round = 0; round < rounds; round += 1) {
 		const first = round % 2;

@@ -12,8 +12,10 @@ import { DATA_FOLDER, openReadDatabase } from "./read-data.ts";
 import { LARGEST } from "./read-events.ts";
 import {
 	type Compared,
+	FULL,
 	type GrowthOfCall,
 	type Measured,
+	QUICK,
 	type RareTimes,
 	timeFirstPage,
 	timeGrowth,
@@ -21,17 +23,19 @@ import {
 	timeRare,
 } from "./read-times.ts";
 import { writeReport } from "./report.ts";
+import { readSection } from "./report-read.ts";
 import { type BenchDatabase, openDatabaseAt, query, startService } from "./service.ts";
 import { startDrain } from "./steady-drain.ts";
 
 /**
  * What does it cost to read, and does it cost more in a log ten times as long?
  *
- *     node bench/read.ts [SMALLER LARGER] [--data FOLDER]        (default 1,000,000 and 10,000,000 events)
+ *     node bench/read.ts [SMALLER LARGER] [--data FOLDER] [--quick]        (default 1,000,000 and 10,000,000 events)
  *
  * Two databases of 24 months (read-data.ts, which keeps them) and a service on each, in a process of its own. Blocks per
  * call, and times in alternating calls to what they are compared with: first at rest, then while 1,000 events a second come
  * in by NATS. Measured on copies, so that the kept databases stay as they were made; the smaller one is verified at the end.
+ * `--quick` measures too little to be believed, and publishes nothing.
  */
 
 const SIZES = [1_000_000, 10_000_000];
@@ -71,8 +75,9 @@ interface Target extends Measured {
 
 const { values, positionals } = parseArgs({
 	allowPositionals: true,
-	options: { data: { type: "string", default: DATA_FOLDER } },
+	options: { data: { type: "string", default: DATA_FOLDER }, quick: { type: "boolean", default: false } },
 });
+const effort = values.quick ? QUICK : FULL;
 const closer = new Closer();
 try {
 	await bench(positionals.length === 2 ? positionals.map(Number) : SIZES, values.data);
@@ -105,6 +110,10 @@ async function bench(sizes: readonly number[], data: string): Promise<void> {
 		postgres: targets[0]?.database.version ?? "",
 		node: process.version,
 	};
+	if (values.quick) {
+		process.stdout.write(readSection(result));
+		return;
+	}
 	mkdirSync(join(import.meta.dirname, "results"), { recursive: true });
 	writeFileSync(join(import.meta.dirname, "results/read.json"), `${JSON.stringify(result, undefined, "\t")}\n`);
 	writeReport();
@@ -140,14 +149,14 @@ async function measure(phase: Phase, targets: readonly Target[]) {
 	const phases: PhaseResult[] = [];
 	for (const target of targets) {
 		const blocks = await countBlocks(target.client, target.counter, target.events);
-		const firstPage = await timeFirstPage(target);
-		const latePage = await timeLatePage(target, PAGES_BEFORE);
-		const rare = await timeRare(target);
+		const firstPage = await timeFirstPage(target, effort);
+		const latePage = await timeLatePage(target, PAGES_BEFORE, effort);
+		const rare = await timeRare(target, effort);
 		phases.push({ blocks, firstPage, latePage, rare });
 		tell(`${target.size} events, ${phase}`, { blocks, firstPage, latePage, rare });
 	}
 	const [small, large] = targets as [Target, Target];
-	const growth = await timeGrowth(large, small);
+	const growth = await timeGrowth(large, small, effort);
 	process.stderr.write(
 		`${phase}: ${growth.filter(({ ratio }) => ratio > 1.5).length} of ${growth.length} grow by more than half\n`,
 	);
