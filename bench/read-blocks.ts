@@ -8,7 +8,10 @@ import { type Events, LARGEST } from "./read-events.ts";
 /** How many blocks does each call touch? */
 export interface CountedCall extends Omit<Call, "request" | "found" | "frequency"> {
 	readonly frequency: Call["frequency"] | "no filter";
+	/** Of the dearer of two, */
 	readonly blocks: Blocks;
+	/** and what the other one read: the service's own few statements beside them are in neither or in one. */
+	readonly least: number;
 	readonly events: number;
 	/** Whether there is another page: where not as many were found as there are, the search ended before it was done. */
 	readonly more: boolean;
@@ -46,7 +49,7 @@ export async function countBlocks(
 async function countFirst(client: AuditClient, counter: BlockCounter): Promise<CountedCall> {
 	const { blocks } = await counter.of(() => client.getEvent({ tenantId: LARGEST, id: NEVER_USED }).catch(notFound));
 	const named = { filter: "GetEvent, none there", value: "on a new connection", place: "anywhere" } as const;
-	return { ...named, frequency: "common", blocks, events: 0, more: false };
+	return { ...named, frequency: "common", blocks, least: blocks.reading, events: 0, more: false };
 }
 
 export const PAGE_CALLS = [
@@ -90,14 +93,8 @@ export async function count(counter: BlockCounter, call: () => Promise<Page>) {
 		return { blocks, events: answer.events.length, more: answer.nextPageToken !== "", ...pickFailed(answer) };
 	};
 	const [first, second] = [await once(), await once()];
-	return {
-		...(second.blocks.reading > first.blocks.reading ? second : first),
-		blocks: dearer(first.blocks, second.blocks),
-	};
-}
-
-function dearer(a: Blocks, b: Blocks): Blocks {
-	return { reading: Math.max(a.reading, b.reading), recording: Math.max(a.recording, b.recording) };
+	const [lesser, dearer] = second.blocks.reading < first.blocks.reading ? [second, first] : [first, second];
+	return { ...dearer, least: lesser.blocks.reading };
 }
 
 /** A search that is refused for taking too long is an answer, too. */
