@@ -19,7 +19,7 @@ export const TENANTS = 100;
 export interface Workload {
 	readonly events: number;
 	/** One event per message. */
-	eventAt(i: number): Event;
+	readonly eventAt: (i: number) => Event;
 }
 
 export interface Drained {
