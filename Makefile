@@ -40,6 +40,12 @@ bench: ready ## measure how fast events are stored, what access control costs, a
 	node bench/noisy.ts
 	node bench/oracle.ts
 
+# Apart: an hour, and 30 GB of disk in the machine's folder for temporary files (bench/read-data.ts says how to have it back).
+.PHONY: bench-read
+bench-read: ready ## measure what it costs to search and to export logs of 1 and 10 million events
+	node bench/read.ts
+	node bench/read-export.ts
+
 .PHONY: dev-setup
 dev-setup: ready ## install, and migrate the database that DATABASE_URL names or `make run` keeps
 	@node src/main.ts dev-setup

@@ -2,22 +2,16 @@ import { createReadStream, createWriteStream, mkdirSync, mkdtempSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { create, toBinary } from "@bufbuild/protobuf";
-import { connect as connectNats } from "nats";
+import { create } from "@bufbuild/protobuf";
 import pg from "pg";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
-import { pino } from "pino";
 import { Closer } from "../src/closer.ts";
-import { loadConfig } from "../src/config.ts";
-import { startNats } from "../src/dev/nats.ts";
 import { startPostgres } from "../src/dev/postgres.ts";
 import { ActorType, Category, EventSchema, Severity } from "../src/gen/audit/v1/event_pb.ts";
-import { startServer } from "../src/server.ts";
 import { COPY_COLUMNS } from "../src/storage/copy.ts";
-import { migrate } from "../src/storage/migrate.ts";
-import { verifyTrail } from "../src/storage/verify.ts";
+import { drain, emptyDatabase, TENANTS } from "./drain-run.ts";
 import { writeReport } from "./report.ts";
+import { query } from "./service.ts";
 
 /**
  * How fast does the NATS door drain a full stream, compared with COPY of the very same rows into the same empty table?
@@ -31,8 +25,6 @@ import { writeReport } from "./report.ts";
 
 const EVENTS = Number(process.argv[2] ?? 100_000);
 const RUNS = 3;
-const TENANTS = 100;
-const SECRET = "bench-bench-bench-bench-bench-bench";
 
 export interface DrainResult {
 	command: string;
@@ -65,7 +57,7 @@ async function bench(): Promise<void> {
 	let nats: { version: string; syncAlways: boolean } | undefined;
 	for (let run = 1; run <= RUNS; run += 1) {
 		const source = await emptyDatabase(postgres.url, `drain_${run}`);
-		const drained = await drain(source, run);
+		const drained = await drain(source, join(folder, `nats_${run}`), { events: EVENTS, eventAt: anEvent });
 		nats = drained.nats;
 		drains.push(drained.eventsPerSecond);
 		const file = join(folder, `rows_${run}.copy`);
@@ -99,61 +91,6 @@ async function bench(): Promise<void> {
 	process.stdout.write(`drain / copy = ${result.medianRatio.toFixed(2)} (median of ${RUNS})\n`);
 }
 
-async function emptyDatabase(adminUrl: string, name: string): Promise<string> {
-	await query(adminUrl, `CREATE DATABASE ${name}`);
-	const url = adminUrl.replace(/\/postgres$/, `/${name}`);
-	await migrate({ databaseUrl: url, secret: SECRET });
-	await query(url, "SELECT audit.ensure_partition(now())");
-	return url;
-}
-
-async function drain(databaseUrl: string, run: number) {
-	const nats = await startNats({ dataDir: join(folder, `nats_${run}`) });
-	if ("unavailable" in nats) throw new Error(nats.unavailable);
-	try {
-		const env = { DATABASE_URL: databaseUrl, NATS_URL: nats.url, AUDIT_SECRET: SECRET, HTTP_PORT: "0", GRPC_PORT: "0" };
-		const config = loadConfig({ ...env, AUDIT_AUTO_CREATE_TENANTS: "true" });
-		const logger = pino({ level: "error" }, pino.destination(2));
-		// The first start makes the stream; then it is filled while nobody drains it.
-		await (await startWhenUp(config, logger)).close();
-		await fill(nats.url);
-		const server = await startServer(config, logger);
-		await untilStored(databaseUrl, EVENTS);
-		await server.close();
-		const [timing] = await query<{ events: number; seconds: number }>(
-			databaseUrl,
-			`SELECT sum(n) FILTER (WHERE batch_no > first)::float AS events,
-			        extract(epoch FROM max(committed_at) - min(committed_at) FILTER (WHERE batch_no = first))::float AS seconds
-			 FROM audit.manifests, (SELECT min(batch_no) AS first FROM audit.manifests WHERE n > 1) f`,
-		);
-		const verification = await verifyTrail({ databaseUrl, secret: SECRET });
-		if (!verification.ok || verification.events !== EVENTS + TENANTS) {
-			throw new Error(`the trail does not verify: ${JSON.stringify(verification)}`);
-		}
-		return { eventsPerSecond: (timing?.events ?? 0) / (timing?.seconds ?? Number.NaN), nats };
-	} finally {
-		await nats.stop();
-	}
-}
-
-async function startWhenUp(config: Parameters<typeof startServer>[0], logger: Parameters<typeof startServer>[1]) {
-	const server = await startServer(config, logger);
-	while ((server.natsDoor?.degraded() ?? []).some((half) => /connecting|away/.test(half))) await sleep(20);
-	return server;
-}
-
-async function fill(natsUrl: string): Promise<void> {
-	const nc = await connectNats({ servers: natsUrl });
-	const js = nc.jetstream();
-	const window: Promise<unknown>[] = [];
-	for (let i = 0; i < EVENTS; i += 1) {
-		window.push(js.publish("audit.events", toBinary(EventSchema, anEvent(i)), { timeout: 60_000 }));
-		if (window.length === 500) await Promise.all(window.splice(0));
-	}
-	await Promise.all(window);
-	await nc.close();
-}
-
 /** The frozen workload: the example event of the README with its change set, 100 tenants, no caller id. */
 function anEvent(i: number) {
 	return create(EventSchema, {
@@ -171,17 +108,6 @@ function anEvent(i: number) {
 			changedFields: ["role"],
 		},
 	});
-}
-
-async function untilStored(databaseUrl: string, events: number): Promise<void> {
-	const client = new pg.Client({ connectionString: databaseUrl });
-	await client.connect();
-	for (;;) {
-		const { rows } = await client.query<{ n: string }>("SELECT coalesce(sum(n), 0) AS n FROM audit.manifests");
-		if (Number(rows[0]?.n) >= events + TENANTS) break;
-		await sleep(50);
-	}
-	await client.end();
 }
 
 async function unload(databaseUrl: string, file: string): Promise<void> {
@@ -202,14 +128,4 @@ async function copyIn(databaseUrl: string, file: string): Promise<number> {
 	const seconds = (performance.now() - start) / 1000;
 	await client.end();
 	return stream.rowCount / seconds;
-}
-
-async function query<T extends pg.QueryResultRow>(databaseUrl: string, sql: string): Promise<T[]> {
-	const client = new pg.Client({ connectionString: databaseUrl });
-	await client.connect();
-	try {
-		return (await client.query<T>(sql)).rows;
-	} finally {
-		await client.end();
-	}
 }

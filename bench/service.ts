@@ -34,6 +34,11 @@ export async function startDatabase(closer: Closer): Promise<BenchDatabase> {
 	);
 	const { url } = closer.add(await startPostgres({ dataDir: join(folder, "postgres") }), (p) => p.stop());
 	await migrate({ databaseUrl: url, secret: SECRET });
+	return openDatabaseAt(closer, url);
+}
+
+/** One that is there, migrated with SECRET. @param url the superuser's */
+export async function openDatabaseAt(closer: Closer, url: string): Promise<BenchDatabase> {
 	const admin = new pg.Client({ connectionString: url });
 	await admin.connect();
 	closer.add(admin, (client) => client.end());
@@ -65,7 +70,7 @@ export async function startDatabase(closer: Closer): Promise<BenchDatabase> {
 export async function startService(
 	closer: Closer,
 	env: Readonly<Record<string, string>>,
-): Promise<{ url: string; stop(): Promise<void> }> {
+): Promise<{ url: string; pid: number; stop(): Promise<void> }> {
 	const child = spawn(process.execPath, ["src/main.ts", "serve"], {
 		cwd: join(import.meta.dirname, ".."),
 		env: {
@@ -93,5 +98,16 @@ export async function startService(
 		child.kill();
 		await exited;
 	};
-	return { url, stop };
+	return { url, pid: child.pid as number, stop };
+}
+
+/** Of the superuser, on a connection of its own. */
+export async function query<T extends pg.QueryResultRow>(url: string, sql: string): Promise<T[]> {
+	const client = new pg.Client({ connectionString: url });
+	await client.connect();
+	try {
+		return (await client.query<T>(sql)).rows;
+	} finally {
+		await client.end();
+	}
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { inject } from "vitest";
 import { type Nats, startNats } from "../../src/dev/nats.ts";
-import { type Postgres, startPostgres } from "../../src/dev/postgres.ts";
+import { type Postgres, type PostgresOptions, startPostgres } from "../../src/dev/postgres.ts";
 
 /** A migrated, empty database of the calling test's own. */
 export interface TestDatabase {
@@ -38,7 +38,7 @@ export function testSecret(): string {
 }
 
 /** A PostgreSQL that the test may break. It is empty: `migrate` it, and `stop` it. */
-export async function startOwnPostgres(options: { dataDir?: string; port?: number } = {}): Promise<Postgres> {
+export async function startOwnPostgres(options: Partial<PostgresOptions> = {}): Promise<Postgres> {
 	return startPostgres({ dataDir: ownDirectory("postgres"), ...options });
 }
 
