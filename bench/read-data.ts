@@ -120,7 +120,7 @@ export async function fillDatabase(databaseUrl: string, secret: string, set: Eve
 	);
 	const admin = new pg.Client({ connectionString: databaseUrl });
 	await admin.connect();
-	await admin.query("VACUUM (ANALYZE) audit.events");
+	await admin.query("VACUUM (ANALYZE) audit.events, audit.vocabulary");
 	await admin.query("ANALYZE audit.manifests; ANALYZE audit.tenants");
 	await admin.query("CHECKPOINT");
 	await admin.end();
@@ -158,7 +158,7 @@ async function fillMonths(databaseUrl: string, secret: string, set: EventSet, fi
 		for (let from = events.ofMonth(first).from; from < to; from += AT_ONCE) {
 			if (await isStored(db, events, from)) continue;
 			const rows = Array.from({ length: Math.min(AT_ONCE, to - from) }, (_, n) => rowOf(events, from + n, keys));
-			await partitions.ensure(rows.map((row) => row.event.occurredAt));
+			await partitions.ensureFor(rows);
 			await store(db, rows, (row) => tenants.slotOf(row.event.tenantId), keys.manifests);
 		}
 	});

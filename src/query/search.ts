@@ -4,11 +4,11 @@ import { AuditError } from "../errors.ts";
 import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
 import { renderEvent } from "../storage/render-event.ts";
-import { microsOfColumn } from "../storage/stored-row.ts";
+import { microsOfColumn, type StoredRow, storedColumns } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 import { WindowSearch } from "./window-search.ts";
-import { type FoundRow, PLANS } from "./window-statement.ts";
+import { type Found, PLANS } from "./window-statement.ts";
 import { entryOf, windowsOf } from "./windows.ts";
 
 export interface PageLimits {
@@ -46,7 +46,7 @@ export async function search(
 }
 
 interface Gathered {
-	readonly rows: FoundRow[];
+	readonly rows: Found[];
 	readonly next: Cursor | undefined;
 }
 
@@ -58,19 +58,20 @@ async function gather(
 ): Promise<Gathered> {
 	const deadline = performance.now() + limits.millis;
 	await client.query(PLANS);
-	const rows: FoundRow[] = [];
+	const columns = storedColumns(query.masked);
+	const rows: Found[] = [];
 	let bytes = 0;
 	const windows = await windowsOf(client, query, cursor).catch(rethrowTooSlow);
 	let steps = 0;
 	for (const window of windows) {
-		const part = new WindowSearch(client, query, window);
+		const part = new WindowSearch<StoredRow>(client, query, window);
 		let reached: Cursor | undefined;
 		do {
 			// There is always one step: every page gets on.
 			if (steps > 0 && performance.now() >= deadline) return { rows, next: reached ?? entryOf(window, query) };
 			steps += 1;
 			// One row more than the page holds tells whether there is another page.
-			const wanted = { rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
+			const wanted = { columns, rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
 			const step = await part.next(reached ?? cursor, wanted).catch(rethrowTooSlow);
 			for (const row of step.rows) bytes += row.bytes;
 			rows.push(...step.rows);
@@ -84,7 +85,7 @@ async function gather(
 	return { rows, next: undefined };
 }
 
-function placeOf(row: FoundRow | undefined): Cursor | undefined {
+function placeOf(row: Found | undefined): Cursor | undefined {
 	return row && { occurredAt: microsOfColumn(row.occurred_us), id: row.id };
 }
 
@@ -105,7 +106,7 @@ const MASKED_UNIT_BYTES = 96;
 const WORST_RATIO = 6;
 
 /** Ends the page before the event that would make it too big. The gathered text is close; this is exact. */
-function cutToSize(rows: FoundRow[], events: Event[], next: Cursor | undefined, limit: number, frame: number): Page {
+function cutToSize(rows: Found[], events: Event[], next: Cursor | undefined, limit: number, frame: number): Page {
 	const atMost = rows.reduce((sum, row) => sum + row.bytes * WORST_RATIO + frame, 0);
 	if (atMost <= limit) return { events, next };
 	let bytes = 0;

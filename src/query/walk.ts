@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { sql } from "kysely";
-import type { PoolClient, QueryConfig } from "pg";
+import type { PoolClient } from "pg";
 import type { MaskableUnit } from "../auth/principal.ts";
 import { AuditError, tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
-import { UNIT_PATHS } from "../event/event.ts";
 import type { QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
 import { type Database, inTenant } from "../storage/db.ts";
 import { type ExportedRow, exportedColumns } from "../storage/exported-row.ts";
@@ -12,12 +10,12 @@ import { Later, newestPoint, type Point } from "../storage/point.ts";
 import { microsOfColumn } from "../storage/stored-row.ts";
 import { breakConnection } from "../storage/transaction.ts";
 import { type Asked, askedBy, canonicalText } from "./asked.ts";
-import { compiler } from "./compiler.ts";
-import { conditionsIn, type Window } from "./conditions.ts";
+import type { Window } from "./conditions.ts";
 import { parseSearch, type Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 import { rethrowTooSlow } from "./search.ts";
-import { afterCursor, PLANS } from "./window-statement.ts";
+import { WindowSearch } from "./window-search.ts";
+import { type Found, PLANS } from "./window-statement.ts";
 import { entryOf, windowsOf } from "./windows.ts";
 
 /** Some of a search's events, in its order, and the place after them; perhaps none, where a month has none. */
@@ -125,19 +123,19 @@ async function readPiece(
 	await client.query(SETTINGS);
 	const [window, following] = await windowsOf(client, search, after);
 	if (!window) return undefined;
-	const { rows: found } = await client.query<FoundRow>(pieceStatement(search, window, after, limits));
+	const part = new WindowSearch<ExportedRow>(client, search, window);
+	const wanted = { columns: exportedColumns(search.masked), ...limits };
+	const { rows: found, reached } = await part.next(after, wanted);
 	const rows = await later.without(client, found);
 	const last = found.at(-1);
 	const isMore = last !== undefined && (found.length === limits.rows || bytesOf(found) >= limits.bytes);
 	const next = isMore
 		? { occurredAt: microsOfColumn(last.occurred_us), id: last.id }
-		: exitOf(window, following, search);
+		: (reached ?? exitOf(window, following, search));
 	return { rows, next, read: found.length, bytes: bytesOf(found) };
 }
 
-type FoundRow = ExportedRow & { bytes: number };
-
-function bytesOf(rows: readonly FoundRow[]): number {
+function bytesOf(rows: readonly Found<ExportedRow>[]): number {
 	return rows.reduce((sum, row) => sum + row.bytes, 0);
 }
 
@@ -146,35 +144,6 @@ function exitOf(window: Window, following: Window | undefined, search: Search): 
 	if (following) return entryOf(following, search);
 	const beyond = { from: window.to, to: window.from } as Window;
 	return entryOf(beyond, search);
-}
-
-/** As `windowStatement`, with what an export takes of an event. */
-function pieceStatement(
-	search: Search,
-	window: Window,
-	after: Cursor | undefined,
-	limits: { rows: number; bytes: number },
-): QueryConfig {
-	const direction = search.newestFirst ? "desc" : "asc";
-	const shown = UNIT_PATHS.filter((path) => !(search.masked as ReadonlySet<string>).has(path));
-	const bytes = sql<number>`${sql.raw(shown.map((path) => `coalesce(octet_length(u_${path}), 0)`).join(" + "))}`;
-	const found = compiler
-		.selectFrom("audit.events")
-		.selectAll()
-		.select(bytes.as("bytes"))
-		.where((eb) => eb.and([...conditionsIn(search, window), ...afterCursor(search, after)]))
-		.orderBy("occurred_at", direction)
-		.orderBy("id", direction)
-		.limit(limits.rows);
-	const order = sql.raw(`occurred_at ${direction}, id ${direction}`);
-	const { sql: text, parameters } = sql`
-		SELECT ${sql.raw(exportedColumns(search.masked).join(", "))}, bytes FROM (
-			SELECT *, sum(bytes) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
-			FROM ${found} AS found
-		) AS counted
-		WHERE coalesce(bytes_before, 0) < ${limits.bytes}
-		ORDER BY ${order}`.compile(compiler);
-	return { text, values: [...parameters] };
 }
 
 /** PostgreSQL looks twice a second whether anybody still waits for the statement. */

@@ -1,4 +1,4 @@
-import type { PoolClient } from "pg";
+import type { PoolClient, QueryResultRow } from "pg";
 import type { Micros } from "../event/event.ts";
 import { endOf, isBefore, type Listed, listedBy, type Place } from "./candidates.ts";
 import type { Window } from "./conditions.ts";
@@ -6,11 +6,11 @@ import type { Search } from "./filter.ts";
 import { FILTER_NAMES, type FilterName } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
 import { type Source, shapesIn, sourcesOf } from "./sources.ts";
-import { type Candidates, type FoundRow, type WindowLimits, windowStatement } from "./window-statement.ts";
+import { type Candidates, type Found, type Wanted, windowStatement } from "./window-statement.ts";
 
 /** A window's next rows, in order. */
-export interface Step {
-	readonly rows: FoundRow[];
+export interface Step<Row> {
+	readonly rows: Found<Row>[];
 	/** All up to this event has been looked at. Undefined: all of the window, unless `rows` are as many as were wanted. */
 	readonly reached: Cursor | undefined;
 }
@@ -26,7 +26,7 @@ const MOST_CANDIDATES = 4_096;
  * gone on with which got furthest: it is the rarest; and if none got further than going through the events one by one does,
  * these are gone through. Nothing depends on what PostgreSQL guesses of how often values occur.
  */
-export class WindowSearch {
+export class WindowSearch<Row extends QueryResultRow> {
 	readonly #client: PoolClient;
 	readonly #search: Search;
 	readonly #window: Window;
@@ -42,11 +42,11 @@ export class WindowSearch {
 	}
 
 	/** The rows after `cursor`. @throws pg's errors */
-	async next(cursor: Cursor | undefined, wanted: WindowLimits): Promise<Step> {
+	async next(cursor: Cursor | undefined, wanted: Wanted): Promise<Step<Row>> {
 		const place = { search: this.#search, window: clipped(this.#window, cursor, this.#search), cursor };
 		const find = async (candidates?: Candidates) => {
 			const statement = windowStatement(this.#search, place.window, cursor, wanted, candidates);
-			return (await this.#client.query<FoundRow>(statement)).rows;
+			return (await this.#client.query<Found<Row>>(statement)).rows;
 		};
 		if (!isSelective(this.#search)) return { rows: await find(), reached: undefined };
 		this.#count =

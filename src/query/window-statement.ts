@@ -1,14 +1,16 @@
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 import type { QueryConfig } from "pg";
 import { UNIT_PATHS } from "../event/event.ts";
-import { type StoredRow, storedColumns } from "../storage/stored-row.ts";
+import type { StoredRow } from "../storage/stored-row.ts";
 import { compiler } from "./compiler.ts";
 import { type Condition, conditionsOf, timestamp, type Window, within } from "./conditions.ts";
 import type { Search } from "./filter.ts";
 import type { Cursor } from "./page-token.ts";
 
-export interface WindowLimits {
-	/** At most so many rows, */
+/** What is wanted of a window: these columns, */
+export interface Wanted {
+	readonly columns: readonly string[];
+	/** of at most so many rows, */
 	readonly rows: number;
 	/** and none after those that have so many bytes together: memory stays bounded whatever the rows hold. */
 	readonly bytes: number;
@@ -18,10 +20,10 @@ export interface WindowLimits {
 export type Candidates = { readonly places: readonly string[] } | { readonly first: number };
 
 /**
- * What a window's statement selects: `bytes` counts the text of the row's units, without those that are masked. They are not
+ * What a window's statement selects besides: `bytes` counts the text of the row's units, without those that are masked. They are not
  * read, and must not have a part in where a page ends.
  */
-export type FoundRow = StoredRow & { bytes: number };
+export type Found<Row = StoredRow> = Row & { bytes: number };
 
 /**
  * The statement that finds a search's rows in one window after the cursor, in order: tenant, time and cursor are a range of
@@ -31,7 +33,7 @@ export function windowStatement(
 	search: Search,
 	window: Window,
 	cursor: Cursor | undefined,
-	limits: WindowLimits,
+	wanted: Wanted,
 	candidates?: Candidates,
 ): QueryConfig {
 	const direction = search.newestFirst ? "desc" : "asc";
@@ -55,14 +57,14 @@ export function windowStatement(
 		.where((eb) => eb.and(conditionsOf(search)))
 		.orderBy("occurred_at", direction)
 		.orderBy("id", direction)
-		.limit(limits.rows);
+		.limit(wanted.rows);
 	const order = sql.raw(`occurred_at ${direction}, id ${direction}`);
 	const { sql: text, parameters } = sql`
-		SELECT ${sql.raw(storedColumns(search.masked).join(", "))}, bytes FROM (
+		SELECT ${sql.raw(wanted.columns.join(", "))}, bytes FROM (
 			SELECT *, sum(bytes) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
 			FROM ${found} AS found
 		) AS counted
-		WHERE coalesce(bytes_before, 0) < ${limits.bytes}
+		WHERE coalesce(bytes_before, 0) < ${wanted.bytes}
 		ORDER BY ${order}`.compile(compiler);
 	return { text, values: [...parameters] };
 }

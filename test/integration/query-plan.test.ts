@@ -10,9 +10,10 @@ import type { Window } from "../../src/query/conditions.ts";
 import { parseSearch } from "../../src/query/filter.ts";
 import type { Cursor } from "../../src/query/page-token.ts";
 import { search } from "../../src/query/search.ts";
-import { type FoundRow, PLANS, windowStatement } from "../../src/query/window-statement.ts";
+import { type Found, PLANS, windowStatement } from "../../src/query/window-statement.ts";
 import { windowsOf } from "../../src/query/windows.ts";
 import { inTenant } from "../../src/storage/db.ts";
+import { storedColumns } from "../../src/storage/stored-row.ts";
 import { checkTrail } from "../support/check-trail.ts";
 import { createTestDatabase, type TestDatabase, testSecret, waitFor } from "../support/services.ts";
 import { anEvent, aWriter, openWritePath, type WritePath } from "../support/write-path.ts";
@@ -20,6 +21,7 @@ import { anEvent, aWriter, openWritePath, type WritePath } from "../support/writ
 let database: TestDatabase;
 let path: WritePath;
 const acme = "acme" as TenantId;
+const ALL = storedColumns(NOTHING_MASKED);
 const NOW = new Date();
 /** The first moment of the month so many months ago. */
 const month = (ago: number) => (BigInt(Date.UTC(NOW.getUTCFullYear(), NOW.getUTCMonth() - ago, 1)) * 1000n) as Micros;
@@ -58,7 +60,7 @@ interface Plan {
 async function scansOf(filters: Filters, cursor?: Cursor): Promise<Plan[]> {
 	const checked = parseSearch(create(QueryRequestSchema, filters), acme, NOTHING_MASKED);
 	const window = { from: month(3), to: month(2) };
-	const { text, values } = windowStatement(checked, window, cursor, { rows: 51, bytes: 3_000_000 });
+	const { text, values } = windowStatement(checked, window, cursor, { columns: ALL, rows: 51, bytes: 3_000_000 });
 	const scans: Plan[] = [];
 	const collect = (plan: Plan) => {
 		if (plan["Relation Name"]) scans.push(plan);
@@ -110,8 +112,12 @@ test("a window's rows end where a page's bytes do: what is read into memory is b
 	const checked = parseSearch(create(QueryRequestSchema), acme, NOTHING_MASKED);
 	const rowsOf = (bytes: number) =>
 		inTenant(path.db, acme, async (client) => {
-			const statement = windowStatement(checked, { from: month(3), to: month(2) }, undefined, { rows: 51, bytes });
-			return (await client.query<FoundRow>(statement)).rows;
+			const statement = windowStatement(checked, { from: month(3), to: month(2) }, undefined, {
+				columns: ALL,
+				rows: 51,
+				bytes,
+			});
+			return (await client.query<Found>(statement)).rows;
 		});
 	const [first] = await rowsOf(1);
 	const size = first?.bytes ?? 0;

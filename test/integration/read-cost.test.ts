@@ -26,7 +26,9 @@ const MOST_BLOCKS = 1_000;
  * How much more the longer log may cost: what a search has to look at in each month is a few blocks whatever it holds, and one
  * more where an index has grown by a level. What is found has to be fetched.
  */
-const GROWTH = { factor: 1.3, blocks: 100, blocksPerEvent: 3 };
+const GROWTH = { factor: 1.3, blocks: 250, blocksPerEvent: 3 };
+/** No index knows words, nor when events were recorded: these are gone through, 5 seconds for a page (docs/decisions/0024-indexes.md). */
+const WITHOUT_INDEX = new Set(["recorded_after", "text"]);
 const SIZES = { small: 15_000, large: 60_000 };
 /** The smaller log has not a thousand pages. */
 const PAGES_BEFORE = 120;
@@ -104,6 +106,7 @@ describe("without a filter", () => {
 
 const calls = { small: callsOf(sets.small), large: callsOf(sets.large) };
 const named = calls.large.map((call, n) => ({
+	filter: call.filter as string,
 	name: `${call.filter}: ${call.value} (${call.frequency}), ${call.place}`,
 	frequency: call.frequency,
 	isDenied: call.value.startsWith("DENIED"),
@@ -121,9 +124,12 @@ async function countedAt(size: Size, n: number) {
 }
 
 describe.each(["rare", "absent"])("what is %s", (frequency) => {
-	test.each(named.filter((call) => call.frequency === frequency))("$name", async ({ n }) => {
-		expectBounded(await countedAt("small", n), await countedAt("large", n));
-	});
+	test.each(named.filter((call) => call.frequency === frequency && !WITHOUT_INDEX.has(call.filter)))(
+		"$name",
+		async ({ n }) => {
+			expectBounded(await countedAt("small", n), await countedAt("large", n));
+		},
+	);
 });
 
 describe("what was denied", () => {
