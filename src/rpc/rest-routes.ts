@@ -6,7 +6,12 @@ export const REST_ROUTES = [
 	{ method: "GET", path: "/v1/audit/events", rpc: "query" },
 	{ method: "POST", path: "/v1/audit/events", rpc: "writeEvent", body: "event" },
 	{ method: "POST", path: "/v1/audit/events:batch", rpc: "batchWrite", body: "*" },
-	{ method: "GET", path: "/v1/audit/events:export", rpc: "export", streams: ["text/csv", "application/x-ndjson"] },
+	{
+		method: "GET",
+		path: "/v1/audit/events:export",
+		rpc: "export",
+		streams: ["text/csv", "application/x-ndjson", "application/vnd.apache.parquet"],
+	},
 	{ method: "GET", path: "/v1/audit/events/{id}", rpc: "getEvent", responseBody: "event" },
 ] as const satisfies readonly RestRoute[];
 
