@@ -26,6 +26,11 @@ const COMMANDS: Record<string, CommandEntry> = {
 	write: { summary: "write events", group: "events", load: async () => (await import("./write.ts")).write },
 	query: { summary: "search a tenant's events", group: "events", load: async () => (await import("./query.ts")).query },
 	get: { summary: "show one event", group: "events", load: async () => (await import("./get.ts")).get },
+	export: {
+		summary: "export events as CSV, NDJSON or Parquet",
+		group: "events",
+		load: async () => (await import("./export.ts")).exportEvents,
+	},
 	import: {
 		summary: "import events from other systems",
 		group: "events",
