@@ -44,7 +44,8 @@ export class PartFile implements Target {
 		if (await isFolder(path)) throw new CommandError(`${path} is a folder: name a file in it`);
 		const found = await readState(stateOf(path));
 		const state = found?.command === command && found.resumeToken !== "" ? found : fresh;
-		const file = await open(partOf(path), state === fresh ? "w+" : "a+");
+		// What is written goes to its end, wherever it was cut to.
+		const file = await open(partOf(path), "a+");
 		const hash = createHash("sha256");
 		if (await hashBeginning(file, state.bytes, hash)) return new PartFile(path, file, state, hash);
 		// It is shorter than it was: the machine went down with the end of it.
