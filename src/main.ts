@@ -41,15 +41,15 @@ await flushed(process.stderr);
 process.exit(exitCode);
 
 /** The first signal asks whoever waits for it to stop, the second one ends the process; unasked, the first one does. */
-function stopOnSignals(): () => Promise<void> {
-	const stopped = Promise.withResolvers<void>();
+function stopOnSignals(): () => Promise<number> {
+	const stopped = Promise.withResolvers<number>();
 	let isAwaited = false;
 	let isStopping = false;
 	const onSignal = (exitCode: number) => {
 		if (!isAwaited) process.exit(exitCode);
 		if (isStopping) process.exit(1);
 		isStopping = true;
-		stopped.resolve();
+		stopped.resolve(exitCode);
 	};
 	process.on("SIGINT", () => onSignal(130));
 	process.on("SIGTERM", () => onSignal(143));

@@ -18,10 +18,10 @@ export interface CommandLine {
 	 */
 	onReaderGone?: () => void;
 	/**
-	 * Resolves when the process is asked to stop (SIGINT, SIGTERM). Whoever calls this stops by itself; without it the
-	 * first signal ends the process.
+	 * Resolves when the process is asked to stop (SIGINT, SIGTERM), with the exit code that says so. Whoever calls this stops by
+	 * itself; without it the first signal ends the process.
 	 */
-	untilStopped(): Promise<void>;
+	untilStopped(): Promise<number>;
 	/** Calls the listener at each SIGHUP, which would end the process otherwise. */
 	onHangUp?(listener: () => void): void;
 }
@@ -45,6 +45,6 @@ export class UsageError extends Error {}
 export class CommandError extends Error {}
 
 /** Writes and waits for slow readers, so that memory does not grow with the output. */
-export async function print(stream: Terminal, text: string): Promise<void> {
+export async function print(stream: Terminal, text: string | Uint8Array): Promise<void> {
 	if (!stream.write(text)) await new Promise<void>((resolve) => stream.once("drain", resolve));
 }

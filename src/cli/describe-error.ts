@@ -56,6 +56,8 @@ const BY_REASON: Record<string, string> = {
 	UNIT_MASKED: "Leave out what asks for masked units, or use a key that sees them.",
 	GRANT_NOT_PERMITTED: "Nobody gives more than he has: use an operator's key, or one that is good for more tenants.",
 	TENANT_DISABLED: "Nothing is lost: `auditlog tenant enable <id>` opens its log again, which takes an operator.",
+	INVALID_RESUME_TOKEN:
+		"What was begun cannot be gone on with any more: delete FILE.part.json, and the command begins anew.",
 	EVENT_NOT_FOUND: "Ids are looked up within one tenant: is --tenant right? What came by NATS is there a moment later.",
 	OTHER_SECRET: "AUDIT_SECRET must be the one this database has been used with from the start.",
 };

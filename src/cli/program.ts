@@ -31,6 +31,11 @@ const COMMANDS: Record<string, CommandEntry> = {
 		load: async () => (await import("./count.ts")).count,
 	},
 	get: { summary: "show one event", group: "events", load: async () => (await import("./get.ts")).get },
+	export: {
+		summary: "export events as CSV, NDJSON or Parquet",
+		group: "events",
+		load: async () => (await import("./export.ts")).exportEvents,
+	},
 	import: {
 		summary: "import events from other systems",
 		group: "events",

@@ -40,4 +40,4 @@ const CODES = new Map<Code, ErrorCode>([
 	[Code.Unavailable, "unavailable"],
 ]);
 
-const BROKEN: ReadonlySet<Code> = new Set([Code.Aborted, Code.Internal, Code.Unavailable]);
+const BROKEN: ReadonlySet<Code> = new Set([Code.Aborted, Code.Canceled, Code.Internal, Code.Unavailable]);

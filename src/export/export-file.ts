@@ -71,9 +71,15 @@ export class ExportFile {
 		return bytes;
 	}
 
-	async end(): Promise<Uint8Array> {
-		const last = await this.#write(await this.#writer.end());
+	/** @param manifest see Writer.end */
+	async end(manifest: string): Promise<Uint8Array> {
+		const last = await this.#write(await this.#writer.end(manifest));
 		return Buffer.concat([last, this.#sent(await this.#compressor.end())]);
+	}
+
+	/** To be called when nothing more is asked of it. */
+	async close(): Promise<void> {
+		await this.#writer.close?.();
 	}
 
 	progress(): Progress {

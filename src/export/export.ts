@@ -1,5 +1,5 @@
 import type { KeyObject } from "node:crypto";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import type { MaskableUnit } from "../auth/principal.ts";
 import { AuditError } from "../errors.ts";
 import type { EventId, Micros, TenantId } from "../event/event.ts";
@@ -7,6 +7,7 @@ import { pathWithin } from "../event/field-path.ts";
 import { rfc3339, timestampOf } from "../event/time.ts";
 import {
 	type ExportManifest,
+	ExportManifestSchema,
 	type ExportPoint,
 	ExportPointSchema,
 	type ExportRequest,
@@ -112,16 +113,18 @@ export class Exporter<S extends Source> {
 			offset: file.bytes,
 			resumeToken: token(),
 		});
-		yield* chunksOf(await file.begin(), file, token);
 		const pieces = ahead(source.rows(file.place, file.point.batchNo, signal), this.#options.turns);
 		try {
+			yield* chunksOf(await file.begin(), file, token);
 			for await (const { rows, next } of pieces) yield* chunksOf(await file.add(rows, next), file, token);
+			const manifest = { ...describe(plan, file.point), request: asked };
+			yield* chunksOf(await file.end(jsonOf({ ...manifest, events: file.events })), file, () => "");
+			yield responseOf("manifest", { ...manifest, ...file.sums() });
 		} finally {
 			// Not at its end: somebody has left in the middle of it.
 			await pieces.return(undefined);
+			await file.close();
 		}
-		yield* chunksOf(await file.end(), file, () => "");
-		yield responseOf("manifest", { ...describe(plan, file.point), ...file.sums(), request: asked });
 	}
 }
 
@@ -135,6 +138,10 @@ function inQuery<T>(open: () => T): T {
 		const violations = error.violations.map((each) => ({ ...each, field: pathWithin("query", each.field) }));
 		throw new AuditError(code, message, { reason, violations, cause: error.cause });
 	}
+}
+
+function jsonOf(manifest: MessageInitShape<typeof ExportManifestSchema>): string {
+	return toJsonString(ExportManifestSchema, create(ExportManifestSchema, manifest), { useProtoFieldName: true });
 }
 
 interface Started<S> {
@@ -175,7 +182,8 @@ function* chunksOf(bytes: Uint8Array, file: ExportFile, token: () => string): Ge
 		const data = bytes.subarray(at, at + MESSAGE_BYTES);
 		const end = at + data.byteLength;
 		const resumeToken = end === bytes.byteLength ? token() : "";
-		yield responseOf("chunk", { data, resumeToken, events: file.events, offset: begin + BigInt(end) });
+		const reached = file.place && timestampOf(file.place.occurredAt);
+		yield responseOf("chunk", { data, resumeToken, events: file.events, offset: begin + BigInt(end), reached });
 	}
 }
 

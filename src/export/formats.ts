@@ -5,6 +5,7 @@ import type { Column } from "./columns.ts";
 import { csv } from "./csv.ts";
 import { EventCells } from "./event-cells.ts";
 import { ndjson } from "./ndjson.ts";
+import { parquet } from "./parquet.ts";
 
 export interface FormatOptions {
 	readonly columns: readonly Column[];
@@ -19,8 +20,14 @@ export interface Writer {
 	begin(): Uint8Array | Promise<Uint8Array>;
 	/** These events, in this order; perhaps nothing yet, where the format gathers more before it writes. */
 	rows(rows: readonly ExportedRow[]): Uint8Array | Promise<Uint8Array>;
-	/** What comes after the last one. */
-	end(): Uint8Array | Promise<Uint8Array>;
+	/**
+	 * What comes after the last one.
+	 *
+	 * @param manifest as JSON, but for what is known only after these bytes; for formats that have room for it
+	 */
+	end(manifest: string): Uint8Array | Promise<Uint8Array>;
+	/** Gives up what it holds, at the end or in the middle. */
+	close?(): void | Promise<void>;
 }
 
 export interface Format {
@@ -57,6 +64,13 @@ export const FORMATS: Readonly<Record<FormatNumber, Format>> = {
 		isResumable: true,
 		isCompressible: true,
 		open: ({ columns, masked }) => writerOf(ndjson(columns), masked),
+	},
+	[ExportFormat.PARQUET]: {
+		extension: "parquet",
+		mediaType: "application/vnd.apache.parquet",
+		isResumable: false,
+		isCompressible: false,
+		open: ({ columns, masked }) => parquet(columns, masked),
 	},
 };
 

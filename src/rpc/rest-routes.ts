@@ -21,7 +21,7 @@ export const REST_ROUTES = [
 		path: "/v1/audit/events:export",
 		rpc: "export",
 		spread: WHOLE_SEARCH,
-		streams: ["text/csv", "application/x-ndjson"],
+		streams: ["text/csv", "application/x-ndjson", "application/vnd.apache.parquet"],
 	},
 	{ method: "GET", path: "/v1/audit/events:aggregate", rpc: "aggregate", spread: UNORDERED_SEARCH },
 	{ method: "GET", path: "/v1/audit/events/{id}", rpc: "getEvent", responseBody: "event" },
