@@ -99,6 +99,41 @@ FROM audit.events e CROSS JOIN LATERAL (
 ORDER BY 1, 2;
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
 
+-- A month is never changed once its events are there, so PostgreSQL's autovacuum closes it as it grows: after each twentieth of it
+-- the new pages are frozen at once, for ever, marked as seen by all, which counts without opening them need, and analysed.
+CREATE OR REPLACE FUNCTION audit.ensure_partition(moment timestamptz) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  first timestamptz := date_trunc('month', moment);
+  next timestamptz := date_trunc('month', moment) + interval '1 month';
+  leaf text := 'events_' || to_char(first, 'YYYY_MM');
+BEGIN
+  IF moment < now() - interval '10 years 2 days' OR moment > now() + interval '2 months' THEN
+    RAISE EXCEPTION 'no partition is made for a time so far away' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  PERFORM pg_advisory_xact_lock(7301, 1);
+  IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'audit.events'::regclass
+             AND inhrelid = to_regclass(format('audit.%I', leaf))) THEN
+    RETURN leaf;
+  END IF;
+  EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (autovacuum_freeze_min_age = 0,
+                  autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)', leaf);
+  EXECUTE format('ALTER TABLE audit.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', leaf);
+  EXECUTE format('CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                  FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', leaf);
+  EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)', leaf, first, next);
+  RETURN leaf;
+END $$;
+DO $$
+DECLARE
+  leaf regclass;
+BEGIN
+  FOR leaf IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass LOOP
+    EXECUTE format('ALTER TABLE %s SET (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0.05,
+                    autovacuum_analyze_scale_factor = 0.05)', leaf);
+  END LOOP;
+END $$;
+
 -- PostgreSQL uses no index for operators that are not leakproof where row-level security holds, and those of arrays are not.
 -- audit_finder, which logs in never, is the one role whose policy lets every row pass, and this function all it is for: of the
 -- tenant set for the transaction, as the readers' policy has it, the places of events with any of these links.
