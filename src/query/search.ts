@@ -2,7 +2,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import pg from "pg";
 import { AuditError } from "../errors.ts";
 import { type Event, EventSchema } from "../gen/audit/v1/event_pb.ts";
-import { type Database, inTenant } from "../storage/db.ts";
+import { type Database, inTenantAtOnce } from "../storage/db.ts";
 import { renderEvent } from "../storage/render-event.ts";
 import { microsOfColumn, type StoredRow, storedColumns } from "../storage/stored-row.ts";
 import type { Search } from "./filter.ts";
@@ -30,7 +30,8 @@ export interface Page {
 /**
  * Finds the events after `cursor`, at most a page of them. Walks the partitions from the search's near end, one
  * statement for each, and stops when the page is full. Events never change and never leave their place in the order, so
- * whatever is written meanwhile, a place stays a place: nothing is repeated or skipped.
+ * whatever is written meanwhile, a place stays a place: nothing is repeated or skipped. All statements of a page see the same
+ * events: where the next goes on is where the last one ended.
  *
  * @throws AuditError unavailable, deadline_exceeded
  */
@@ -40,7 +41,7 @@ export async function search(
 	cursor: Cursor | undefined,
 	limits: PageLimits = PAGE_LIMITS,
 ): Promise<Page> {
-	const { rows, next } = await inTenant(db, query.tenantId, (client) => gather(client, query, cursor, limits));
+	const { rows, next } = await inTenantAtOnce(db, query.tenantId, (client) => gather(client, query, cursor, limits));
 	const events = rows.map((row) => renderEvent(row, query.masked));
 	return cutToSize(rows, events, next, limits.bytes, FRAME_BYTES + query.masked.size * MASKED_UNIT_BYTES);
 }

@@ -4,7 +4,7 @@ import type { MaskableUnit } from "../auth/principal.ts";
 import { AuditError, tenantNotFound } from "../errors.ts";
 import type { TenantId } from "../event/event.ts";
 import type { QueryRequest } from "../gen/audit/v1/audit_service_pb.ts";
-import { type Database, inTenant } from "../storage/db.ts";
+import { type Database, inTenant, inTenantAtOnce } from "../storage/db.ts";
 import { type ExportedRow, exportedColumns } from "../storage/exported-row.ts";
 import { Later, newestPoint, type Point } from "../storage/point.ts";
 import { microsOfColumn } from "../storage/stored-row.ts";
@@ -79,7 +79,8 @@ async function* walkRows(
 		const [from, limits] = [place, { rows, bytes: PIECE_BYTES }];
 		const read = (client: PoolClient) => readPiece(client, search, from, limits, later);
 		const piece = await overRestarts(signal, () =>
-			inTenant(db, search.tenantId, (client) => unlessAborted(client, signal, read)).catch(rethrowTooSlow),
+			// Where the next piece begins is asked for by a statement of its own: it must see what was read, and no more.
+			inTenantAtOnce(db, search.tenantId, (client) => unlessAborted(client, signal, read)).catch(rethrowTooSlow),
 		);
 		if (!piece) return;
 		yield piece;

@@ -26,13 +26,13 @@ const MISSING = `
 				CASE WHEN strpos(e.u_resources, '"related_resources":') > 0 THEN e.u_resources::jsonb -> 'related_resources' END) AS r
 		) AS t (type)
 		WHERE isfinite(e.occurred_at)
+	), missing AS (
+		SELECT * FROM used
+		EXCEPT
+		SELECT tenant_id, month, action, category, actor_type, source, resource_type, related_type FROM audit.vocabulary
 	)
-	SELECT u.tenant_id, to_char(u.month, 'YYYY-MM') AS month, count(*) AS n
-	FROM used u
+	SELECT m.tenant_id, to_char(m.month, 'YYYY-MM') AS month, count(*) AS n
+	FROM missing m
 	WHERE NOT EXISTS (
-		SELECT FROM audit.vocabulary v
-		WHERE v.tenant_id = u.tenant_id AND v.month = u.month
-		  AND (v.action = '*' OR (v.action, v.category, v.actor_type) = (u.action, u.category, u.actor_type)
-		       AND v.source IS NOT DISTINCT FROM u.source AND v.resource_type IS NOT DISTINCT FROM u.resource_type
-		       AND v.related_type IS NOT DISTINCT FROM u.type))
-	GROUP BY u.tenant_id, u.month ORDER BY u.tenant_id, u.month`;
+		SELECT FROM audit.vocabulary v WHERE v.tenant_id = m.tenant_id AND v.month = m.month AND v.action = '*')
+	GROUP BY m.tenant_id, m.month ORDER BY m.tenant_id, m.month`;

@@ -40,18 +40,26 @@ export class Vocabulary {
 
 	/** @param monthOf as `2026-11` @throws AuditError unavailable */
 	async ensure(rows: readonly EventRow[], monthOf: (time: Micros) => string): Promise<void> {
-		const missing = new Map<string, Entry>();
+		/** By place, and by text: as what is known. */
+		const missing = new Map<string, Map<string, Entry>>();
 		for (const row of rows) {
 			const month = monthOf(row.event.occurredAt);
-			const known = this.#known.get(placeOf(row.event.tenantId, month));
-			if (known?.has(textOf(ANYTHING))) continue;
-			for (const entry of entriesOf(row, month)) {
+			const place = placeOf(row.event.tenantId, month);
+			const known = this.#known.get(place);
+			if (known?.has(ANYTHING_TEXT)) continue;
+			const added = missing.get(place) ?? new Map<string, Entry>();
+			for (const entry of added.has(ANYTHING_TEXT) ? [] : entriesOf(row, month)) {
 				const text = textOf(entry);
-				if (!known?.has(text)) missing.set(`${entry.tenantId}\n${month}\n${text}`, entry);
+				if (!known?.has(text)) added.set(text, entry);
 			}
+			if (added.size === 0) continue;
+			// One batch can have a new word in each place of each event: it must not take seconds to put them down.
+			const [first] = added.values();
+			const isFull = (known?.size ?? 0) + added.size > MOST_OF_MONTH;
+			missing.set(place, first && isFull ? new Map([[ANYTHING_TEXT, { ...first, ...ANYTHING }]]) : added);
 		}
-		if (missing.size === 0) return;
-		const entries = [...missing.values()].map((entry) => (this.#isFull(entry) ? { ...entry, ...ANYTHING } : entry));
+		const entries = [...missing.values()].flatMap((added) => [...added.values()]);
+		if (entries.length === 0) return;
 		await this.#add(entries);
 		for (const entry of entries) this.#remember(entry);
 	}
@@ -84,10 +92,6 @@ export class Vocabulary {
 		}
 	}
 
-	#isFull({ tenantId, month }: Entry): boolean {
-		return (this.#known.get(placeOf(tenantId, month))?.size ?? 0) >= MOST_OF_MONTH;
-	}
-
 	#remember(entry: Entry): void {
 		if (this.#knownCount >= MOST_KNOWN) this.forget();
 		const place = placeOf(entry.tenantId, entry.month);
@@ -97,15 +101,21 @@ export class Vocabulary {
 	}
 }
 
-/** What is there already stays as it is. */
+/**
+ * What is there already stays as it is. In one order, whatever that of the events: two services that put down the same wait for
+ * one another, and never each for the other.
+ */
 const ADD = `
 	INSERT INTO audit.vocabulary (tenant_id, month, action, category, actor_type, source, resource_type, related_type)
 	SELECT * FROM unnest($1::text[], $2::date[], $3::text[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[])
+	ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
 	ON CONFLICT DO NOTHING`;
 
 function placeOf(tenantId: string, month: string): string {
 	return `${month} ${tenantId}`;
 }
+
+const ANYTHING_TEXT = textOf(ANYTHING);
 
 /** No word of an event holds a line break. */
 function textOf(entry: Omit<Entry, "tenantId" | "month">): string {
