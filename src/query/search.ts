@@ -73,7 +73,12 @@ async function gather(
 			steps += 1;
 			// One row more than the page holds tells whether there is another page.
 			const wanted = { columns, rows: query.pageSize + 1 - rows.length, bytes: limits.bytes - bytes };
-			const step = await part.next(reached ?? cursor, wanted).catch(rethrowTooSlow);
+			const isFirst = steps === 1;
+			const step = await part.next(reached ?? cursor, wanted).catch((error: unknown) => {
+				if (isFirst || !isTooSlow(error)) return rethrowTooSlow(error);
+			});
+			// Steps grow: the next page begins here with a small one.
+			if (!step) return { rows, next: reached ?? entryOf(window, query) };
 			for (const row of step.rows) bytes += row.bytes;
 			rows.push(...step.rows);
 			if (rows.length > query.pageSize || bytes >= limits.bytes) {
@@ -92,11 +97,15 @@ function placeOf(row: Found | undefined): Cursor | undefined {
 
 /** PostgreSQL's own time limit for one statement: the database is well, the search is too wide for what it seeks. */
 export function rethrowTooSlow(error: unknown): never {
-	if (!(error instanceof pg.DatabaseError) || error.code !== "57014") throw error;
+	if (!isTooSlow(error)) throw error;
 	throw new AuditError("deadline_exceeded", "the search took too long; give a shorter time range or other filters", {
 		reason: "SEARCH_TOO_SLOW",
 		cause: error,
 	});
+}
+
+function isTooSlow(error: unknown): boolean {
+	return error instanceof pg.DatabaseError && error.code === "57014";
 }
 
 /** What an event has besides its units (key, times, hash, salts, names of fields), at most. */

@@ -2,7 +2,7 @@ import type { PoolClient, QueryResultRow } from "pg";
 import type { Micros } from "../event/event.ts";
 import { endOf, isBefore, type Listed, listedBy, type Place } from "./candidates.ts";
 import type { Window } from "./conditions.ts";
-import type { Search } from "./filter.ts";
+import { omitsReads, type Search } from "./filter.ts";
 import { FILTER_NAMES, type FilterName } from "./filter-table.ts";
 import type { Cursor } from "./page-token.ts";
 import { type Source, shapesIn, sourcesOf } from "./sources.ts";
@@ -91,7 +91,8 @@ const NOT_SELECTIVE: ReadonlySet<FilterName> = new Set(["occurredAfter", "occurr
 
 function isSelective(search: Search): boolean {
 	if (search.ids) return false;
-	return FILTER_NAMES.some((name) => search[name] !== undefined && !NOT_SELECTIVE.has(name));
+	// Those that tell of reads can be most of a tenant's events.
+	return omitsReads(search) || FILTER_NAMES.some((name) => search[name] !== undefined && !NOT_SELECTIVE.has(name));
 }
 
 /** What is left of a window, to the microsecond. */

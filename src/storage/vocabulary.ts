@@ -5,6 +5,8 @@ import type { EventRow } from "./row.ts";
 
 /** So many of a tenant's month are listed; one with more is not worth listing. */
 const MOST_OF_MONTH = 5_000;
+/** So many are put down by one statement: none takes long. */
+const AT_ONCE = 2_000;
 /** So many are remembered. What is forgotten is put down again, which changes nothing. */
 const MOST_KNOWN = 200_000;
 
@@ -60,8 +62,12 @@ export class Vocabulary {
 		}
 		const entries = [...missing.values()].flatMap((added) => [...added.values()]);
 		if (entries.length === 0) return;
-		await this.#add(entries);
-		for (const entry of entries) this.#remember(entry);
+		// What was put down before an error stays: whoever tries again has less to do.
+		for (let n = 0; n < entries.length; n += AT_ONCE) {
+			const some = entries.slice(n, n + AT_ONCE);
+			await this.#add(some);
+			for (const entry of some) this.#remember(entry);
+		}
 	}
 
 	/** After PostgreSQL said that a partition is missing: what is known is no longer true. */
