@@ -19,36 +19,42 @@ END $$;
 SET ROLE audit_owner;
 
 -- What an event is, as one number: equal for the same action, category, source and types. Two may share a number by accident.
-ALTER TABLE audit.events ADD COLUMN shape bigint GENERATED ALWAYS AS (hashtextextended(
-  action || E'\x1f' || category::text || E'\x1f' || actor_type::text || E'\x1f' || coalesce(source, E'\x1e') || E'\x1f'
-  || coalesce(resource_type, E'\x1e'), 0)) STORED;
+ALTER TABLE audit.events ADD COLUMN shape bigint GENERATED ALWAYS AS (hashtextextended(action, hashtextextended(
+  coalesce(source, ' '), hashtextextended(coalesce(resource_type, ' '), (category::bigint << 32) # actor_type::bigint)))) STORED;
 
 -- Each gives a tenant's events with one value in the order of a search, so that a page costs a page however many there are.
 CREATE INDEX events_by_actor ON audit.events (tenant_id, actor_id, occurred_at);
 CREATE INDEX events_by_resource ON audit.events (tenant_id, resource_id, occurred_at);
 CREATE INDEX events_by_shape ON audit.events (tenant_id, shape, occurred_at);
--- Addresses may be absent; SUCCESS (1) and INFO (2) are what most events are, and what most are needs no index.
-CREATE INDEX events_by_email ON audit.events (tenant_id, actor_email, occurred_at) WHERE actor_email IS NOT NULL;
+-- SUCCESS (1) and INFO (2) are what most events are, and what most are needs no index.
 CREATE INDEX events_by_outcome ON audit.events (tenant_id, outcome, occurred_at) WHERE outcome <> 1;
 CREATE INDEX events_by_severity ON audit.events (tenant_id, severity, occurred_at) WHERE severity <> 2;
--- Half as dear as a b-tree, and without order: few events have the same value.
-CREATE INDEX events_by_request ON audit.events USING hash (request_id);
-CREATE INDEX events_by_trace ON audit.events USING hash (trace_id);
+-- A third as dear as a b-tree, and without order: few events have the same value. As numbers that differ from tenant to tenant:
+-- what one tenant has many of is not gone through for another.
+CREATE INDEX events_by_request ON audit.events USING hash (hashtextextended(request_id, hashtextextended(tenant_id, 0)));
+CREATE INDEX events_by_trace ON audit.events USING hash (hashtextextended(trace_id, hashtextextended(tenant_id, 0)));
+CREATE INDEX events_by_email ON audit.events USING hash (hashtextextended(actor_email, hashtextextended(tenant_id, 0)));
 
--- The ids of whomever the actor acted for and of related resources, and the related resources' types, as numbers that differ from
--- tenant to tenant; NULL if there are none.
-CREATE FUNCTION audit.link_keys(tenant_id text, kind text, ids text[]) RETURNS bigint[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT array_agg(hashtextextended(i.id, hashtextextended(kind || ' ' || tenant_id, 0))) FROM unnest(ids) AS i (id)
-$$;
+-- The ids of whomever the actor acted for and of related resources, as numbers that differ from tenant to tenant and an actor's from
+-- a resource's.
 CREATE FUNCTION audit.links_of(tenant_id text, u_actor text, u_resources text) RETURNS bigint[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT audit.link_keys(tenant_id, 'actor', ARRAY(
-           SELECT a ->> 'id' FROM jsonb_array_elements(u_actor::jsonb -> 'on_behalf_of') AS a WHERE a ->> 'id' IS NOT NULL))
-      || audit.link_keys(tenant_id, 'resource', ARRAY(
-           SELECT r ->> 'id' FROM jsonb_array_elements(u_resources::jsonb -> 'related_resources') AS r
-           WHERE r ->> 'id' IS NOT NULL))
-$$;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  links bigint[] := '{}';
+  item jsonb;
+BEGIN
+  IF strpos(u_actor, '"on_behalf_of":') > 0 THEN
+    FOR item IN SELECT jsonb_array_elements(u_actor::jsonb -> 'on_behalf_of') LOOP
+      links := links || hashtextextended(item ->> 'id', hashtextextended(tenant_id, 1));
+    END LOOP;
+  END IF;
+  IF strpos(u_resources, '"related_resources":') > 0 THEN
+    FOR item IN SELECT jsonb_array_elements(u_resources::jsonb -> 'related_resources') LOOP
+      links := links || hashtextextended(item ->> 'id', hashtextextended(tenant_id, 2));
+    END LOOP;
+  END IF;
+  RETURN links;
+END $$;
 -- Few events have links. Without a list of what is pending: a search would have to go through it.
 CREATE INDEX events_by_link ON audit.events USING gin (audit.links_of(tenant_id, u_actor, u_resources))
   WITH (fastupdate = off)
@@ -66,9 +72,8 @@ CREATE TABLE audit.vocabulary (
   source text COLLATE "C",
   resource_type text COLLATE "C",
   related_type text COLLATE "C",
-  shape bigint GENERATED ALWAYS AS (hashtextextended(
-    action || E'\x1f' || category::text || E'\x1f' || actor_type::text || E'\x1f' || coalesce(source, E'\x1e') || E'\x1f'
-    || coalesce(resource_type, E'\x1e'), 0)) STORED,
+  shape bigint GENERATED ALWAYS AS (hashtextextended(action, hashtextextended(
+    coalesce(source, ' '), hashtextextended(coalesce(resource_type, ' '), (category::bigint << 32) # actor_type::bigint)))) STORED,
   UNIQUE NULLS NOT DISTINCT (tenant_id, month, action, category, actor_type, source, resource_type, related_type) INCLUDE (shape)
 );
 CREATE INDEX ON audit.vocabulary (tenant_id, month, category);
@@ -134,33 +139,59 @@ BEGIN
   END LOOP;
 END $$;
 
--- PostgreSQL uses no index for operators that are not leakproof where row-level security holds, and those of arrays are not.
--- audit_finder, which logs in never, is the one role whose policy lets every row pass, and this function all it is for: of the
--- tenant set for the transaction, as the readers' policy has it, the places of events with any of these links.
+-- PostgreSQL uses no index for operators and functions that are not leakproof where row-level security holds, and neither those of
+-- arrays are nor those that hash. audit_finder, which logs in never, is the one role whose policy lets every row pass, and these
+-- functions all it is for: of the tenant set for the transaction, as the readers' policy has it, the places of at most so many
+-- events of the month with any of these values.
 CREATE POLICY finder_finds ON audit.events FOR SELECT TO audit_finder USING (true);
-GRANT SELECT (ctid, tenant_id, occurred_at, id, u_actor, u_resources) ON audit.events TO audit_finder;
-GRANT EXECUTE ON FUNCTION audit.link_keys(text, text, text[]), audit.links_of(text, text, text) TO audit_finder, audit_writer;
+GRANT SELECT (ctid, tenant_id, occurred_at, id, request_id, trace_id, actor_email, u_actor, u_resources) ON audit.events TO audit_finder;
+GRANT EXECUTE ON FUNCTION audit.links_of(text, text, text) TO audit_finder, audit_writer;
 GRANT USAGE, CREATE ON SCHEMA audit TO audit_finder;
 RESET ROLE;
 
 SET ROLE audit_finder;
-CREATE FUNCTION audit.find_linked(actors text[], resources text[], from_at timestamptz, to_at timestamptz, most integer)
+CREATE FUNCTION audit.find_linked(actors text[], resources text[], month_of timestamptz, most integer)
 RETURNS TABLE (tid tid, occurred_at timestamptz, id uuid)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 SET enable_bitmapscan = on SET enable_indexscan = off SET enable_seqscan = off AS $$
 DECLARE
   of_tenant text := nullif(current_setting('audit.tenant_id', true), '');
+  links bigint[] := ARRAY(
+    SELECT hashtextextended(a, hashtextextended(of_tenant, 1)) FROM unnest(actors) AS a
+    UNION ALL SELECT hashtextextended(r, hashtextextended(of_tenant, 2)) FROM unnest(resources) AS r);
 BEGIN
   RETURN QUERY EXECUTE format(
     'SELECT e.ctid, e.occurred_at, e.id FROM audit.events e
      WHERE audit.links_of(e.tenant_id, e.u_actor, e.u_resources) && $1
        AND (strpos(e.u_actor, ''"on_behalf_of":'') > 0 OR strpos(e.u_resources, ''"related_resources":'') > 0)
        AND e.tenant_id = $2 AND e.occurred_at >= %L AND e.occurred_at < %L
-     LIMIT $3', from_at, to_at)
-  USING audit.link_keys(of_tenant, 'actor', actors) || audit.link_keys(of_tenant, 'resource', resources), of_tenant, most;
+     LIMIT $3', date_trunc('month', month_of), date_trunc('month', month_of) + interval '1 month')
+  USING links, of_tenant, most;
 END $$;
-REVOKE EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, timestamptz, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, timestamptz, integer) TO audit_reader;
+CREATE FUNCTION audit.find_hashed(field text, sought text[], month_of timestamptz, most integer)
+RETURNS TABLE (tid tid, occurred_at timestamptz, id uuid)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET enable_bitmapscan = on SET enable_indexscan = off SET enable_seqscan = off AS $$
+DECLARE
+  of_tenant text := nullif(current_setting('audit.tenant_id', true), '');
+  value text;
+BEGIN
+  IF field NOT IN ('request_id', 'trace_id', 'actor_email') THEN
+    RAISE EXCEPTION 'no such field' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  FOREACH value IN ARRAY sought LOOP
+    RETURN QUERY EXECUTE format(
+      'SELECT e.ctid, e.occurred_at, e.id FROM audit.events e
+       WHERE hashtextextended(e.%1$I, hashtextextended(e.tenant_id, 0)) = $1
+         AND e.%1$I = $2 AND e.tenant_id = $3 AND e.occurred_at >= %2$L AND e.occurred_at < %3$L
+       LIMIT $4', field, date_trunc('month', month_of), date_trunc('month', month_of) + interval '1 month')
+    USING hashtextextended(value, hashtextextended(of_tenant, 0)), value, of_tenant, most;
+  END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION audit.find_hashed(text, text[], timestamptz, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.find_linked(text[], text[], timestamptz, integer) TO audit_reader;
+GRANT EXECUTE ON FUNCTION audit.find_hashed(text, text[], timestamptz, integer) TO audit_reader;
 RESET ROLE;
 
 SET ROLE audit_owner;

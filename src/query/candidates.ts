@@ -109,17 +109,16 @@ function candidatesSql(place: Place, source: Source, perList: number): { text: s
 				ORDER BY ${column} ${direction}, occurred_at ${direction}, id ${direction} LIMIT ${perList}
 			) AS f`;
 	});
+	const unordered = sql`NULL AS list, tid::text AS place, ${sql.raw(microsSql("occurred_at"))} AS occurred_us, id`;
 	if (source.hashed) {
-		const { column, value } = source.hashed;
-		parts.push(sql`(
-			SELECT NULL AS list, ${found} FROM audit.events
-			WHERE ${inPlace(place)} AND ${sql.ref(column)} = ${value} LIMIT ${MOST_UNORDERED})`);
+		const { field, values } = source.hashed;
+		parts.push(sql`
+			SELECT ${unordered} FROM audit.find_hashed(${field}, ${values}, ${timestamp(window.from)}, ${MOST_UNORDERED})`);
 	}
 	if (source.linked) {
 		const { actors, resources } = source.linked;
 		parts.push(sql`
-			SELECT NULL AS list, tid::text AS place, ${sql.raw(microsSql("occurred_at"))} AS occurred_us, id
-			FROM audit.find_linked(${actors}, ${resources}, ${timestamp(window.from)}, ${timestamp(window.to)}, ${MOST_UNORDERED})`);
+			SELECT ${unordered} FROM audit.find_linked(${actors}, ${resources}, ${timestamp(window.from)}, ${MOST_UNORDERED})`);
 	}
 	const query = sql.join(parts, sql` UNION ALL `).compile(compiler);
 	return { text: query.sql, parameters: [...query.parameters] };

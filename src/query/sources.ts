@@ -8,7 +8,7 @@ import { FILTERS } from "./filter-table.ts";
 
 /** An index that has a tenant's events by value, each value's in the order of time. */
 interface List {
-	readonly column: "actor_id" | "actor_email" | "resource_id" | "shape" | "outcome" | "severity";
+	readonly column: "actor_id" | "resource_id" | "shape" | "outcome" | "severity";
 	readonly type: "text" | "integer" | "bigint";
 	readonly values: readonly (string | number)[];
 	/** What the index leaves out, in the words of its definition. */
@@ -21,7 +21,7 @@ interface List {
  */
 export interface Source {
 	readonly lists: readonly List[];
-	readonly hashed?: { readonly column: "request_id" | "trace_id"; readonly value: string };
+	readonly hashed?: { readonly field: "request_id" | "trace_id" | "actor_email"; readonly values: readonly string[] };
 	readonly linked?: { readonly actors: readonly string[]; readonly resources: readonly string[] };
 }
 
@@ -73,8 +73,8 @@ export function sourcesOf(search: Search, shapes: readonly string[] | undefined)
 	} = search;
 	const { outcomes, severities } = search;
 	const sources: (Source | false | undefined)[] = [
-		requestId !== undefined && { lists: [], hashed: { column: "request_id", value: requestId } },
-		traceId !== undefined && { lists: [], hashed: { column: "trace_id", value: traceId } },
+		requestId !== undefined && { lists: [], hashed: { field: "request_id", values: [requestId] } },
+		traceId !== undefined && { lists: [], hashed: { field: "trace_id", values: [traceId] } },
 		resourceId !== undefined && {
 			lists: [{ column: "resource_id", type: "text", values: [resourceId] }],
 			linked: { actors: [], resources: [resourceId] },
@@ -91,9 +91,7 @@ export function sourcesOf(search: Search, shapes: readonly string[] | undefined)
 			],
 			linked: { actors: touchingIds, resources: touchingIds },
 		},
-		actorEmails && {
-			lists: [{ column: "actor_email", type: "text", values: actorEmails, guard: sql`actor_email IS NOT NULL` }],
-		},
+		actorEmails && { lists: [], hashed: { field: "actor_email", values: actorEmails } },
 		outcomes &&
 			!outcomes.includes(Outcome.SUCCESS) && {
 				lists: [{ column: "outcome", type: "integer", values: outcomes, guard: sql`outcome <> 1` }],

@@ -1,5 +1,5 @@
 import { Client } from "pg";
-import { expect, test } from "vitest";
+import { test } from "vitest";
 import { Closer } from "../../src/closer.ts";
 import type { Micros } from "../../src/event/event.ts";
 import { timestampOf } from "../../src/event/time.ts";

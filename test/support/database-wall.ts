@@ -23,15 +23,14 @@ export const LEAF = "of audit_owner, row security forced, immutable";
 
 /** Who but the owner may do what. With columns: with these alone. Nobody may do anything with a leaf. */
 export const GRANTS = [
-	"audit_finder: EXECUTE on audit.link_keys(text,text,text[])",
 	"audit_finder: EXECUTE on audit.links_of(text,text,text)",
-	"audit_finder: SELECT on audit.events(ctid, id, occurred_at, tenant_id, u_actor, u_resources)",
+	"audit_finder: SELECT on audit.events(actor_email, ctid, id, occurred_at, request_id, tenant_id, trace_id, u_actor, u_resources)",
 	"audit_finder: USAGE on schema audit",
 	"audit_maintainer: INSERT on audit.vocabulary",
-	"audit_reader: EXECUTE on audit.find_linked(text[],text[],timestamp with time zone,timestamp with time zone,integer)",
+	"audit_reader: EXECUTE on audit.find_hashed(text,text[],timestamp with time zone,integer)",
+	"audit_reader: EXECUTE on audit.find_linked(text[],text[],timestamp with time zone,integer)",
 	"audit_reader: SELECT on audit.vocabulary",
 	"audit_verifier: SELECT on audit.vocabulary",
-	"audit_writer: EXECUTE on audit.link_keys(text,text,text[])",
 	"audit_writer: EXECUTE on audit.links_of(text,text,text)",
 	"audit_reader: EXECUTE on audit.batches_after(bigint,bigint[])",
 	"audit_reader: EXECUTE on audit.newest_batch()",
@@ -93,8 +92,8 @@ export const GRANTS = [
 
 /** Functions; whose rights they have; who may call them is in `GRANTS`. */
 export const FUNCTIONS = [
-	"audit.find_linked(text[],text[],timestamp with time zone,timestamp with time zone,integer): as audit_finder",
-	"audit.link_keys(text,text,text[]): as its caller",
+	"audit.find_hashed(text,text[],timestamp with time zone,integer): as audit_finder",
+	"audit.find_linked(text[],text[],timestamp with time zone,integer): as audit_finder",
 	"audit.links_of(text,text,text): as its caller",
 	"audit.batches_after(bigint,bigint[]): as audit_owner",
 	"audit.newest_batch(): as audit_owner",

@@ -99,7 +99,7 @@ describe("the reader", () => {
 				"SELECT * FROM audit.api_keys",
 				"INSERT INTO audit.dead_letters SELECT * FROM audit.dead_letters",
 				"SELECT * FROM audit.lock_dead_letter(now(), 1, 0)",
-				"INSERT INTO audit.events SELECT * FROM audit.events",
+				"INSERT INTO audit.events (tenant_id) SELECT tenant_id FROM audit.events",
 				"SELECT audit.ensure_partition(now())",
 				"SELECT audit.create_tenant('x', 'x')",
 			]) {
