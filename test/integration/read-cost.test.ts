@@ -26,7 +26,7 @@ const MOST_BLOCKS = 1_000;
  * How much more the longer log may cost: what a search has to look at in each month is a few blocks whatever it holds, and one
  * more where an index has grown by a level. What is found has to be fetched.
  */
-const GROWTH = { factor: 1.3, blocks: 250, blocksPerEvent: 3 };
+const GROWTH = { factor: 1.3, blocks: 350, blocksPerEvent: 3 };
 /** No index knows words, nor when events were recorded: these are gone through, 5 seconds for a page (docs/decisions/0024-indexes.md). */
 const WITHOUT_INDEX = new Set(["recorded_after", "text"]);
 const SIZES = { small: 15_000, large: 60_000 };
