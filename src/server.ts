@@ -48,7 +48,7 @@ export interface RunningServer {
 }
 
 const PARTITION_CHECK_MS = 3_600_000;
-/** How many exports read at a time: fewer than the reader has connections, so that searches find some. */
+/** How many exports read at a time: with the counts fewer than the reader has connections, so that searches find some. */
 const READING_EXPORTS = 4;
 
 /**

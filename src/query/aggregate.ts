@@ -21,7 +21,9 @@ import { type Buckets, bucketsOf, NO_BUCKETS } from "./buckets.ts";
 import type { Window } from "./conditions.ts";
 import { COUNT_LIMITS, type CountLimits, countPieces, countWide, type Work } from "./count-pieces.ts";
 import { extentOf, requireTenant } from "./extent.ts";
+import type { Search } from "./filter.ts";
 import { rethrowTooSlow } from "./search.ts";
+import { shapesIn } from "./sources.ts";
 import { type Counted, type Found, Tally } from "./tally.ts";
 import { windowsOf } from "./windows.ts";
 
@@ -70,7 +72,7 @@ async function count(client: PoolClient, asked: Aggregation, limits: CountLimits
 	const { bounds } = buckets;
 	const tally = new Tally(fields, Math.max(0, bounds.length - 1), limits.values);
 	const work: Work = { search, bounds, tally, limits, began };
-	const countedFrom = await countPieces(client, work, clipped(windows, extent));
+	const countedFrom = await countPieces(client, work, await possible(client, search, clipped(windows, extent)));
 
 	const found = new Map(fields.map((field) => [field, tally.found(field, top)]));
 	const until = began + limits.millis * 1.5;
@@ -111,6 +113,16 @@ function clipped(windows: readonly Window[], extent: Window | undefined): Window
 		to: to > extent.to ? extent.to : to,
 	}));
 	return cut.filter(({ from, to }) => from < to);
+}
+
+/** Without the months that have no event of any shape that is searched for. */
+async function possible(client: PoolClient, search: Search, windows: readonly Window[]): Promise<Window[]> {
+	const some: Window[] = [];
+	for (const window of windows) {
+		const shapes = await shapesIn(client, search, window);
+		if (shapes?.length !== 0) some.push(window);
+	}
+	return some;
 }
 
 /** Time that was not counted has no bucket: a bucket with nothing in it says that nothing happened. */

@@ -69,6 +69,7 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 	readonly #disabled: AuditServiceOptions["disabled"];
 	readonly #exporter: AuditServiceOptions["exporter"];
 	readonly #exports = new Quota(MOST_EXPORTS, MOST_EXPORTS_OF_ONE);
+	readonly #counting = new Quota(MOST_COUNTS, MOST_COUNTS_OF_ONE);
 
 	readonly #rates: RateLimits;
 
@@ -144,7 +145,11 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 		authorize(principal, "aggregate", tenantId ? [tenantId] : []);
 		await this.#rates.admitRead(principal);
 		const readable = await refuseDisabled(this.#disabled, principal, required(tenantId, at));
-		const { asked, answer } = await this.#counts.aggregate(request, readable, principal.maskedUnits, at);
+		if (!(await this.#counting.takeLater(readable, 1, AbortSignal.timeout(COUNTS_WAIT_MS)))) throw tooManyCounts();
+		// Until it is done, not until its caller leaves: the database counts on.
+		const { asked, answer } = await this.#counts
+			.aggregate(request, readable, principal.maskedUnits, at)
+			.finally(() => this.#counting.giveBack(readable, 1));
 		// It shows no events, and says something of all of them.
 		const read = { ...readBy(call, AuditService.method.aggregate, asked), tenantId: readable, returned: 0 };
 		return this.#reads.recorded(tellsOfReadsOnly([], actions) ? [] : [read], answer);
@@ -183,6 +188,19 @@ export class AuditServiceCalls implements Answers<typeof AuditService> {
 			yield message;
 		}
 	}
+}
+
+/** Of all, and of one tenant: each may take a connection for seconds, and with the exports that read they leave searches some. */
+const MOST_COUNTS = 3;
+const MOST_COUNTS_OF_ONE = 2;
+/** With what a count takes, well within a caller's deadline of 30 s. */
+const COUNTS_WAIT_MS = 10_000;
+
+function tooManyCounts(): AuditError {
+	return new AuditError("resource_exhausted", "as many counts are going on as may be; try again in some seconds", {
+		reason: "TOO_MANY_COUNTS",
+		retryAfterMs: 5_000,
+	});
 }
 
 /** Each has a few MiB of events in its hands. */

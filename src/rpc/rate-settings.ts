@@ -6,7 +6,7 @@ export interface RateSettings {
 	/** By all keys together. */
 	readonly tenantEvents: number;
 	readonly tenantBytes: number;
-	/** Searches and reads of one event. */
+	/** Searches, counts, exports and reads of one event. */
 	readonly keyReads: number;
 }
 
@@ -33,7 +33,7 @@ export const RATE_SETTINGS = {
 		parse: parseRate,
 	},
 	AUDIT_KEY_READS_PER_SECOND: {
-		doc: "The most searches and reads of single events of one key.",
+		doc: "The most searches, counts, exports and reads of single events of one key; each is one, however much it reads.",
 		optional: true,
 		parse: parseRate,
 	},

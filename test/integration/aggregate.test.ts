@@ -225,14 +225,7 @@ describe("when time is over", () => {
 		const before = late;
 		const answer = await holding(3, async (release) => {
 			const counting = countAll({ fields, top }, limits, "late" as TenantId);
-			await waitFor(async () => {
-				// Everybody may see who waits for what.
-				const { rowCount } = await path.db.maintainer.query(
-					"SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND relation = $1::regclass::oid",
-					[partition(3)],
-				);
-				return rowCount === 1;
-			});
+			await waitFor(() => isWaitedFor(3));
 			await write([{ occurredAt: at(begin(1) + DAY * 3n), action: "written.meanwhile" }], "late");
 			await release();
 			return counting;
@@ -262,6 +255,40 @@ describe("when time is over", () => {
 		expect(answer.complete).toBe(true);
 		check(answer, late, [1, 2, 3, 4, 5, 6, 9], 10);
 	});
+
+	test("a field whose values could not be counted in time has none, and says so", async () => {
+		const fields = [AggregateField.ACTION];
+		const limits = { millis: 3_000, statementMillis: 600_000, values: 0 };
+		const answer = await holding(3, async (release) => {
+			const counting = countAll({ fields, bucketSize: BucketSize.NONE }, limits, "late" as TenantId);
+			await waitFor(() => isWaitedFor(3));
+			// What a piece has read is free again: only the statement for the field meets it.
+			return holding(2, async () => {
+				await release();
+				return counting;
+			});
+		});
+		expect(answer.total).toBeGreaterThan(0n);
+		const { total } = answer;
+		const nothing = { values: [], other: total, otherValues: 0n, absent: 0n, complete: false };
+		expect(answer.fields).toMatchObject([{ field: AggregateField.ACTION, ...nothing }]);
+	});
+
+	test("a month that has nothing of the kind is not gone through", async () => {
+		await write([{ occurredAt: at(begin(1) + DAY * 7n), action: "only.once" }], "late");
+		const query = { actions: ["only.once"] };
+		const answer = await holding(3, () => countAll({ query }, COUNT_LIMITS, "late" as TenantId));
+		expect([answer.complete, answer.total]).toEqual([true, 1n]);
+	});
+
+	/** Everybody may see who waits for what. */
+	async function isWaitedFor(ago: number): Promise<boolean> {
+		const { rowCount } = await path.db.maintainer.query(
+			"SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND relation = $1::regclass::oid",
+			[partition(ago)],
+		);
+		return rowCount === 1;
+	}
 
 	async function asAdmin<T>(use: (admin: Client) => Promise<T>): Promise<T> {
 		const admin = new Client({ connectionString: database.url });

@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
 	type AuditClient,
 	createAuditClient,
 	createDeadLetterClient,
 	type DeadLetterClient,
+	ExportFormat,
+	type ExportRequestSchema,
 } from "../../src/client/index.ts";
 import type { Nats } from "../../src/dev/nats.ts";
 import { type Postgres, startPostgres } from "../../src/dev/postgres.ts";
@@ -108,6 +111,25 @@ test("whatever callers write, search and name, by whichever door, is no part of 
 				`${n}`,
 			).toEqual([[ACME, hostile]]);
 		}
+		// Counts and files have the hostile words in them, and so do the filters, the names of columns and zones.
+		const query = {
+			tenantId: ACME,
+			actorIds: [hostile],
+			notActorIds: [`${hostile}x`],
+			actorOrOnBehalfOfIds: [hostile],
+			touchingIds: [hostile],
+			resourceType: hostile,
+			text: hostile,
+		};
+		const counted = await client.aggregate({ query, fields: [6, 7, 10, 11] });
+		expect(counted.fields.map(({ values }) => values.map(({ value, count }) => [value, count]))).toEqual(
+			counted.fields.map(() => [[hostile, 1n]]),
+		);
+		await expect(client.aggregate({ query, timeZone: hostile })).rejects.toThrow(/invalid_argument/);
+		const file = { query, format: ExportFormat.NDJSON };
+		expect((await exported(file)).at(-1)).toMatchObject({ case: "manifest", value: { events: 1n } });
+		for (const odd of [{ columns: [hostile] }, { resumeToken: hostile }])
+			await expect(exported({ ...file, ...odd })).rejects.toThrow(/invalid_argument/);
 		for (const odd of [{ ids: [hostile] }, { actions: [hostile] }, { pageToken: hostile }, { tenantId: hostile }])
 			await expect(client.query({ tenantId: ACME, ...odd })).rejects.toThrow(/invalid_argument/);
 		await expect(client.getEvent({ tenantId: ACME, id: hostile })).rejects.toThrow(/invalid_argument/);
@@ -143,10 +165,18 @@ test("whatever callers write, search and name, by whichever door, is no part of 
 		"set_config($1, $2, true)",
 		"audit.settle_dead_letter",
 		"ON CONFLICT",
+		"GROUPING SETS",
+		"audit.newest_batch",
 	])
 		expect(log).toContain(seen);
 	expect(log.split("\n").filter((line) => line.includes(MARK))).toEqual([]);
 });
+
+async function exported(request: MessageInitShape<typeof ExportRequestSchema>) {
+	const parts = [];
+	for await (const { part } of client.export(request)) parts.push(part);
+	return parts;
+}
 
 describe("what another tenant has is answered as what nobody has", () => {
 	/** What a reader of one tenant is answered, but for what names the request and the moment, and what PostgreSQL was asked for it. */

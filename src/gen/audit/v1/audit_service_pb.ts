@@ -2301,7 +2301,7 @@ export const ExportCompression = {
   GZIP: 2,
 
   /**
-   * RFC 8878, in several frames.
+   * RFC 8878: one frame. A file whose export was resumed has one more for each time.
    *
    * @generated from enum value: EXPORT_COMPRESSION_ZSTD = 3;
    */
@@ -2554,7 +2554,7 @@ export const BucketSizeSchema: GenEnum<BucketSize, BucketSizeJson> = /*@__PURE__
   enumDesc(file_audit_v1_audit_service, 5);
 
 /**
- * The audit log: write events, search them, get one.
+ * The audit log: write events, search them, get one, count them, export them.
  *
  * Every call carries `Authorization: Bearer <key>` (or `x-api-key: <key>`), with an API key or a token, or comes with a
  * certificate (docs/access.md). Errors carry google.rpc.BadRequest with
@@ -2651,7 +2651,7 @@ export const AuditService: GenService<{
    * `counted_from`. Narrow the time range or the filters to have the others counted.
    * Errors: those of Query; INVALID_ARGUMENT also for a time zone that does not exist and for a bucket size that gives more
    * than 400 buckets, naming one that does not; PERMISSION_DENIED (reason UNIT_MASKED) also for fields of a unit that is masked
-   * for this key.
+   * for this key; RESOURCE_EXHAUSTED (reason TOO_MANY_COUNTS) if as many counts go on as may be, and did so for 10 seconds.
    *
    * @generated from rpc audit.v1.AuditService.Aggregate
    */
