@@ -34,5 +34,7 @@ USER 65532:65532
 EXPOSE 8080 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=7s --start-period=30s --retries=3 CMD ["node", "/app/dist/main.js", "health"]
-ENTRYPOINT ["node", "/app/dist/main.js"]
+# V8 lets its heap grow with the machine's memory, however little is in use: on a machine with much, the process would keep twice
+# what it needs. With less than 2 GB of old space it collects sooner; that is still six times the bytes that the service's limits let it hold.
+ENTRYPOINT ["node", "--max-old-space-size=1536", "--max-semi-space-size=8", "/app/dist/main.js"]
 CMD ["serve"]

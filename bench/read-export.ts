@@ -9,7 +9,7 @@ import { Closer } from "../src/closer.ts";
 import { DATA_FOLDER, openReadDatabase } from "./read-data.ts";
 import { LARGEST } from "./read-events.ts";
 import { writeReport } from "./report.ts";
-import { openDatabaseAt, startService } from "./service.ts";
+import { openDatabaseAt, programOfImage, startService } from "./service.ts";
 
 /**
  * How fast is an export, against psql's \copy of a select of the same cells, and what memory does it take?
@@ -17,7 +17,7 @@ import { openDatabaseAt, startService } from "./service.ts";
  *     node bench/read-export.ts [EVENTS] [--rounds N] [--data FOLDER]        (default 10,000,000 events, 3 rounds)
  *
  * All events of the tenant that has half of the log, newest first, as CSV, into a file each; in turns the first. The service is
- * a process of its own, the client that writes the file is this one. The figure is the ratio of the medians; the memory is the
+ * a process of its own, started as the image starts it; the client that writes the file is this one. The figure is the ratio of the medians; the memory is the
  * most the service's process ever had resident (VmHWM), all rounds together.
  */
 
@@ -72,7 +72,7 @@ async function bench(size: number, rounds: number, data: string): Promise<void> 
 	const { url } = await openReadDatabase(closer, size, data);
 	const database = await openDatabaseAt(closer, url);
 	const { text: key } = await database.makeKey("operator", LARGEST);
-	const service = await startService(closer, { DATABASE_URL: url });
+	const service = await startService(closer, { DATABASE_URL: url }, programOfImage());
 	const client = createAuditClient({ url: service.url, key, timeoutMs: 3_600_000 });
 	const file = closer.add(join(data, `export-${process.pid}.csv`), (path) => rmSync(path, { force: true }));
 	const restingBytes = residentBytes(service.pid, "VmRSS");

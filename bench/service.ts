@@ -1,6 +1,6 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -66,13 +66,25 @@ export async function openDatabaseAt(closer: Closer, url: string): Promise<Bench
 	};
 }
 
-/** @returns where it takes HTTP, and what ends it */
+const ROOT = join(import.meta.dirname, "..");
+
+/** The program as the image runs it: built, and with the same options of Node. TypeScript from a clone takes more memory. */
+export function programOfImage(): string[] {
+	execFileSync("npm", ["run", "--silent", "prepack"], { cwd: ROOT, stdio: "inherit" });
+	const entrypoint = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(ROOT, "Dockerfile"), "utf8"))?.[1];
+	if (entrypoint === undefined) throw new Error("the Dockerfile has no ENTRYPOINT");
+	const [, ...words] = JSON.parse(entrypoint) as string[];
+	return words.map((word) => word.replace(/^\/app\//, ""));
+}
+
+/** @param program what Node is started with @returns where it takes HTTP, and what ends it */
 export async function startService(
 	closer: Closer,
 	env: Readonly<Record<string, string>>,
+	program: readonly string[] = ["src/main.ts"],
 ): Promise<{ url: string; pid: number; stop(): Promise<void> }> {
-	const child = spawn(process.execPath, ["src/main.ts", "serve"], {
-		cwd: join(import.meta.dirname, ".."),
+	const child = spawn(process.execPath, [...program, "serve"], {
+		cwd: ROOT,
 		env: {
 			AUDIT_SECRET: SECRET,
 			AUDIT_AUTO_CREATE_TENANTS: "true",

@@ -64,7 +64,7 @@ export function openWalk(
 }
 
 /** What one statement reads: at most so much text, of so many rows. */
-const PIECE_BYTES = 1024 * 1024;
+const PIECE_BYTES = 256 * 1024;
 const PIECE_ROWS = { first: 200, most: 4_000 } as const;
 
 async function* walkRows(
@@ -75,9 +75,15 @@ async function* walkRows(
 	signal: AbortSignal,
 ): AsyncGenerator<WalkedRows> {
 	let [place, rows]: [Cursor | undefined, number] = [after, PIECE_ROWS.first];
+	// Asked once, unlike a search's: what was committed by the point is in partitions that there were then.
+	let windows: readonly Window[] | undefined;
 	for (;;) {
 		const [from, limits] = [place, { rows, bytes: PIECE_BYTES }];
-		const read = (client: PoolClient) => readPiece(client, search, from, limits, later);
+		const read = async (client: PoolClient) => {
+			await client.query(SETTINGS);
+			windows ??= await windowsOf(client, search, from);
+			return readPiece(client, search, from, limits, later, windows);
+		};
 		const piece = await overRestarts(signal, () =>
 			// Where the next piece begins is asked for by a statement of its own: it must see what was read, and no more.
 			inTenantAtOnce(db, search.tenantId, (client) => unlessAborted(client, signal, read)).catch(rethrowTooSlow),
@@ -85,10 +91,15 @@ async function* walkRows(
 		if (!piece) return;
 		yield piece;
 		place = piece.next;
-		// As many as fill a piece, if they go on like these.
-		const fitting = piece.bytes === 0 ? rows : Math.ceil((piece.read / piece.bytes) * PIECE_BYTES);
-		rows = Math.min(PIECE_ROWS.most, Math.max(PIECE_ROWS.first, fitting));
+		if (piece.isWindowOver) windows = windows?.slice(1);
+		rows = Math.min(PIECE_ROWS.most, Math.max(PIECE_ROWS.first, rowsAfter(piece, rows)));
 	}
+}
+
+/** As many as fill a piece, if they go on like these; where few were found, more are looked through. */
+function rowsAfter({ read, bytes }: Piece, wanted: number): number {
+	const fitting = Math.ceil((read / Math.max(bytes, 1)) * PIECE_BYTES);
+	return read < wanted && bytes < PIECE_BYTES ? Math.max(2 * wanted, fitting) : fitting;
 }
 
 /** How long an export waits for a database that is away, each time longer: it may be starting again. */
@@ -111,18 +122,18 @@ interface Piece extends WalkedRows {
 	/** What was read for it, with what came after the point. */
 	readonly read: number;
 	readonly bytes: number;
+	readonly isWindowOver: boolean;
 }
 
-/** @returns undefined at the end */
+/** @param windows those that are left, the first of them perhaps in part @returns undefined at the end */
 async function readPiece(
 	client: PoolClient,
 	search: Search,
 	after: Cursor | undefined,
 	limits: { rows: number; bytes: number },
 	later: Later,
+	[window, following]: readonly Window[],
 ): Promise<Piece | undefined> {
-	await client.query(SETTINGS);
-	const [window, following] = await windowsOf(client, search, after);
 	if (!window) return undefined;
 	const part = new WindowSearch<ExportedRow>(client, search, window);
 	const wanted = { columns: exportedColumns(search.masked), ...limits };
@@ -130,10 +141,9 @@ async function readPiece(
 	const rows = await later.without(client, found);
 	const last = found.at(-1);
 	const isMore = last !== undefined && (found.length === limits.rows || bytesOf(found) >= limits.bytes);
-	const next = isMore
-		? { occurredAt: microsOfColumn(last.occurred_us), id: last.id }
-		: (reached ?? exitOf(window, following, search));
-	return { rows, next, read: found.length, bytes: bytesOf(found) };
+	const inside = isMore ? { occurredAt: microsOfColumn(last.occurred_us), id: last.id } : reached;
+	const next = inside ?? exitOf(window, following, search);
+	return { rows, next, read: found.length, bytes: bytesOf(found), isWindowOver: inside === undefined };
 }
 
 function bytesOf(rows: readonly Found<ExportedRow>[]): number {

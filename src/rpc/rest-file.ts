@@ -28,18 +28,24 @@ const TRAILERS = [
 export class RestFile {
 	readonly #start: ExportStart;
 	readonly #rest: AsyncIterator<ExportResponse>;
+	readonly #callEnds: AbortSignal;
 
-	private constructor(start: ExportStart, rest: AsyncIterator<ExportResponse>) {
+	private constructor(start: ExportStart, rest: AsyncIterator<ExportResponse>, callEnds: AbortSignal) {
 		this.#start = start;
 		this.#rest = rest;
+		this.#callEnds = callEnds;
 	}
 
-	/** Waits for the first message: what fails before it is answered as any error is. */
-	static async open(messages: AsyncIterable<ExportResponse>): Promise<RestFile> {
+	/**
+	 * Waits for the first message: what fails before it is answered as any error is.
+	 *
+	 * @param callEnds aborted with the call, perhaps before there is anything to send
+	 */
+	static async open(messages: AsyncIterable<ExportResponse>, callEnds: AbortSignal): Promise<RestFile> {
 		const rest = messages[Symbol.asyncIterator]();
 		const { value } = (await rest.next()) as IteratorResult<ExportResponse, undefined>;
 		if (value?.part.case !== "start") throw new Error("an export began with something else");
-		return new RestFile(value.part.value, rest);
+		return new RestFile(value.part.value, rest, callEnds);
 	}
 
 	/**
@@ -60,14 +66,13 @@ export class RestFile {
 	}
 
 	async #sendParts(response: NodeResponse): Promise<void> {
-		const gone = new AbortController();
-		response.once("close", () => gone.abort());
 		for (;;) {
 			const { value } = (await this.#rest.next()) as IteratorResult<ExportResponse, undefined>;
 			const part = value?.part;
 			if (part?.case === "chunk") {
 				const mayGoOn = response.write(part.value.data);
-				if (!mayGoOn) await once(response, "drain", { signal: gone.signal });
+				// A response that was closed before takes nothing, and never says so.
+				if (!mayGoOn) await once(response, "drain", { signal: this.#callEnds });
 			} else if (part?.case === "manifest") {
 				response.addTrailers(trailersOf(part.value));
 				return void response.end();

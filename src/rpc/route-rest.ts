@@ -166,6 +166,7 @@ function exportMethod({ calls, places, stopping }: Pick<RestOptions, "calls" | "
 				const messages = await calls.export(request, call, over.signal);
 				return RestFile.open(
 					messagesUntil(messagesWhileAuthenticated(messages, call, over.signal), stopping, goingAway),
+					over.signal,
 				);
 			});
 		},

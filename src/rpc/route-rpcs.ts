@@ -127,6 +127,12 @@ const NOT_AN_RPC = {
 	505: new AuditError("invalid_argument", "streams in both directions need HTTP/2", { reason: "HTTP2_REQUIRED" }),
 } as const;
 
+/**
+ * More than any message has. Whoever wants a file compressed says so in his request; by message, only because a client takes
+ * that, it would cost more than all the rest of an export.
+ */
+const NEVER = 0xffffffff;
+
 function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void {
 	const { writeEvent, batchWrite, query, getEvent, aggregate, export: exportEvents } = AuditService.method;
 	router.rpc(writeEvent, (request, { values }) => calls.writeEvent(request, callOf(values)), strictJson(writeEvent));
@@ -136,7 +142,7 @@ function addAuditService(router: ConnectRouter, calls: AuditServiceCalls): void 
 	async function* answer(request: ExportRequest, { values, signal }: HandlerContext) {
 		yield* await calls.export(request, callOf(values), signal);
 	}
-	router.rpc(exportEvents, answer, strictJson(exportEvents));
+	router.rpc(exportEvents, answer, { ...strictJson(exportEvents), compressMinBytes: NEVER });
 	router.rpc(aggregate, (request, { values }) => calls.aggregate(request, callOf(values)), strictJson(aggregate));
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
-import { connect as connectHttp2 } from "node:http2";
+import { connect as connectHttp2, constants } from "node:http2";
 import { buffer } from "node:stream/consumers";
 import { gunzipSync } from "node:zlib";
 import { Client } from "pg";
@@ -177,3 +178,79 @@ test("takes a place among the streams of its key, and gives it back", async () =
 		return answer.statusCode === 200;
 	});
 });
+
+test.each(["csv", "ndjson", "parquet"])(
+	"a caller of HTTP/2 who leaves before there is anything to send leaves nothing of %s behind",
+	async (format) => {
+		const mine = await service.createKey("exporter", ["large"]);
+		const threads = () => readdirSync("/proc/self/task").length;
+		const before = threads();
+		const session = connectHttp2(service.httpUrl);
+		const lock = await lockPoints();
+		try {
+			const stream = session.request({
+				":path": `/v1/audit/events:export?format=${format}`,
+				authorization: `Bearer ${mine}`,
+			});
+			await waitFor(async () => (await pointsAwaited()) === 1, { what: "the export to ask for its point" });
+			stream.close(constants.NGHTTP2_CANCEL);
+			// What comes later in a connection is answered later.
+			const next = session.request({ ":path": "/nowhere" });
+			await buffer(next);
+		} finally {
+			await lock.end();
+		}
+		await waitFor(async () => (await toldOf(mine)).includes("audit.read.summary"), { what: "the end to be told" });
+		await waitFor(() => threads() <= before, { what: "the threads to end" });
+		session.close();
+	},
+);
+
+test("a file of Parquet, which has a thread of its own, takes the places of four", async () => {
+	const mine = await service.createKey("exporter", ["large"]);
+	const lock = await lockPoints();
+	const open = [1, 2].map(() => get("format=parquet&actions=nothing", mine));
+	try {
+		await waitFor(async () => (await pointsAwaited()) === 2, { what: "the exports to ask for their points" });
+		const { answer } = await get("format=csv", mine);
+		expect(answer.statusCode).toBe(429);
+		expect((await buffer(answer)).toString()).toContain("TOO_MANY_EXPORTS");
+	} finally {
+		await lock.end();
+	}
+	for (const { answer } of await Promise.all(open))
+		expect((await buffer(answer)).toString("latin1", 0, 4)).toBe("PAR1");
+	await waitFor(
+		async () => {
+			const { answer } = await get("format=csv&actions=nothing", mine);
+			await buffer(answer);
+			return answer.statusCode === 200;
+		},
+		{ what: "a place" },
+	);
+});
+
+/** Until it ends no export can be told its point. */
+async function lockPoints(): Promise<Client> {
+	const locker = new Client({ connectionString: service.database.url });
+	await locker.connect();
+	await locker.query("BEGIN; LOCK TABLE audit.manifests IN ACCESS EXCLUSIVE MODE");
+	return locker;
+}
+
+async function pointsAwaited(): Promise<number> {
+	const { rows } = await admin.query<{ n: number }>(
+		`SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND usename = 'audit_reader'
+		 AND wait_event_type = 'Lock' AND query LIKE '%newest_batch%'`,
+	);
+	return rows[0]?.n ?? 0;
+}
+
+/** What the log says of a key's reads. */
+async function toldOf(exporter: string): Promise<string[]> {
+	const { rows } = await admin.query<{ action: string }>(
+		"SELECT action FROM audit.events WHERE action LIKE 'audit.read%' AND actor_id = $1",
+		[exporter.split("_")[1]],
+	);
+	return rows.map(({ action }) => action);
+}

@@ -91,6 +91,27 @@ test("gRPC gives it on the port for RPCs", async () => {
 	expect((await exportFile(grpc, LARGE_LOG)).manifest.events).toBe(BigInt(LARGE));
 });
 
+test("no message is compressed for a client that only takes that", async () => {
+	const request = Buffer.from(JSON.stringify({ query: { tenant_id: "medium" }, format: "EXPORT_FORMAT_CSV" }));
+	const prefix = Buffer.alloc(5);
+	prefix.writeUInt32BE(request.length, 1);
+	const answer = await fetch(`${service.httpUrl}/audit.v1.AuditService/Export`, {
+		method: "POST",
+		headers: {
+			authorization: `Bearer ${key}`,
+			"content-type": "application/connect+json",
+			"connect-accept-encoding": "gzip",
+		},
+		body: Buffer.concat([prefix, request]),
+	});
+	const bytes = Buffer.from(await answer.arrayBuffer());
+	const flags: number[] = [];
+	for (let at = 0; at < bytes.length; at += 5 + bytes.readUInt32BE(at + 1)) flags.push(bytes.readUInt8(at));
+	expect(bytes.length).toBeGreaterThan(1_000_000);
+	expect(flags.at(-1)).toBe(2);
+	expect(new Set(flags.slice(0, -1))).toEqual(new Set([0]));
+});
+
 function open(protocol: string): Transport {
 	return (PROTOCOLS[protocol] as (baseUrl: string) => Transport)(service.httpUrl);
 }
