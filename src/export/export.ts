@@ -67,7 +67,7 @@ export interface OpenExport<S> {
 }
 
 /** A message of the stream has no more of the file than this: clients take 4 MiB, and some of that in base64. */
-const MESSAGE_BYTES = 512 * 1024;
+const MESSAGE_BYTES = 128 * 1024;
 
 /** Writes all events of a search, as they were at one point of the log, into a file that is never in memory as a whole. */
 export class Exporter<S extends Source> {
