@@ -1,7 +1,7 @@
 -- Purpose: rare values are found without walking a tenant's months. Why these indexes and no others, and what they cost, is in
 -- docs/decisions/0024-indexes.md.
--- Locks: ACCESS EXCLUSIVE on audit.events while every partition is written anew and indexed (about half a minute for a million
--- events). Old code must not run on it: it leaves the vocabulary unfilled, which `auditlog verify` tells.
+-- Locks: ACCESS EXCLUSIVE on audit.events while every partition is written anew and indexed, in proportion to what is
+-- stored. Old code must not run on it: it leaves the vocabulary unfilled, which `auditlog verify` tells.
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'audit_finder') THEN
